@@ -1,0 +1,5 @@
+//! Kernels.
+
+pub mod dtype;
+
+pub use dtype::DType;

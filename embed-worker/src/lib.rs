@@ -1,0 +1,14 @@
+//! The work behind `@embed/client`: one process that maps a GGUF embedding model and turns texts
+//! into vectors.
+//!
+//! Modules are listed in the order the data meets them, top to bottom.
+//! Each may import only from modules that stand below it (see the layer table in ARCHITECTURE.md).
+//!
+//! ```text
+//! frame -> server -> batch -> engine -> tokenizer -> model -> kernels -> mapped blocks (gguf)
+//! ```
+
+pub mod gguf;
+pub mod kernels;
+pub mod threads;
+pub mod tokenizer;
