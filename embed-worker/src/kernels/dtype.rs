@@ -7,7 +7,10 @@
 /// The discriminant is the number that GGUF files carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-#[expect(non_camel_case_types, reason = "GGUF's own spelling, so that it can be searched in the spec")]
+#[expect(
+    non_camel_case_types,
+    reason = "GGUF's own spelling, so that it can be searched in the spec"
+)]
 pub enum DType {
     /// IEEE binary32.
     F32 = 0,

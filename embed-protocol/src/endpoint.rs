@@ -1,0 +1,211 @@
+//! Where client and worker meet: one endpoint per user, model and protocol version.
+//!
+//! On Unix an endpoint is the path of a socket inside a directory that only the user may enter; on
+//! Windows it is the name of a pipe. The name is a digest, so that it is short whatever the model's
+//! path is: socket paths are limited to 103 bytes on macOS and 107 on Linux.
+//! This module makes names; binding, connecting and directories' permissions belong to others.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use sha2::{Digest, Sha256};
+
+use crate::PROTOCOL_VERSION;
+
+/// Overrides the directory of sockets and locks.
+pub const RUNTIME_DIR_VARIABLE: &str = "EMBED_RUNTIME_DIR";
+
+/// Longest path of a Unix socket without its final NUL (`sun_path` is 104 bytes on macOS and the
+/// BSDs, 108 on Linux).
+pub const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// Hexadecimal digits of the digest in a name: 80 bits, far beyond chance collisions.
+const NAME_DIGITS: usize = 20;
+
+/// Which model, as far as that can be told without reading it.
+///
+/// A file that was replaced or changed has another size or time, and so another endpoint: clients
+/// that start later meet a worker with the new file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ModelIdentity {
+    /// Absolute path with symbolic links resolved.
+    pub path: PathBuf,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Time of last modification, in nanoseconds since 1970.
+    pub modified_ns: u128,
+}
+
+impl ModelIdentity {
+    /// Asks the file system.
+    ///
+    /// # Errors
+    ///
+    /// Those of resolving the path and reading the file's metadata; a directory is
+    /// [`io::ErrorKind::IsADirectory`].
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let metadata = path.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self { path, bytes: metadata.len(), modified_ns: modified.as_nanos() })
+    }
+}
+
+/// The address at which a worker listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    address: PathBuf,
+}
+
+impl Endpoint {
+    /// The endpoint of this user's worker for `model`.
+    ///
+    /// `version` is that of the package: after an upgrade new clients meet a new worker, and the old
+    /// one leaves with its last old client.
+    pub fn for_model(model: &ModelIdentity, version: &str) -> Self {
+        let mut digest = Sha256::new();
+        for field in [
+            PROTOCOL_VERSION.to_le_bytes().as_slice(),
+            version.as_bytes(),
+            user().as_encoded_bytes(),
+            model.path.as_os_str().as_encoded_bytes(),
+            &model.bytes.to_le_bytes(),
+            &model.modified_ns.to_le_bytes(),
+        ] {
+            // The length keeps two neighbouring fields from trading bytes.
+            digest.update((field.len() as u64).to_le_bytes());
+            digest.update(field);
+        }
+        let digest = digest.finalize();
+        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::in_dir(&runtime_dir(), &name[..NAME_DIGITS])
+    }
+
+    /// The endpoint called `name` in `dir` (on Windows, where pipes have no directory, the pipe
+    /// `embed-NAME`).
+    pub fn in_dir(dir: &Path, name: &str) -> Self {
+        let address = if cfg!(windows) {
+            PathBuf::from(format!(r"\\.\pipe\embed-{name}"))
+        } else {
+            dir.join(format!("{name}.sock"))
+        };
+        Self { address }
+    }
+
+    /// The endpoint at an address that [`Endpoint::address`] gave, for example on a command line.
+    pub fn at(address: impl Into<PathBuf>) -> Self {
+        Self { address: address.into() }
+    }
+
+    /// The socket's path, or the pipe's whole name.
+    pub fn address(&self) -> &Path {
+        &self.address
+    }
+
+    /// The file whose exclusive lock makes the worker behind this endpoint the only one.
+    pub fn lock_path(&self) -> PathBuf {
+        if cfg!(windows) {
+            let name = self.address.file_name().unwrap_or(self.address.as_os_str());
+            runtime_dir().join(name).with_extension("lock")
+        } else {
+            self.address.with_extension("lock")
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.display().fmt(f)
+    }
+}
+
+/// The user's directory for sockets and locks.
+///
+/// `EMBED_RUNTIME_DIR` if set; else `embed-client` under `XDG_RUNTIME_DIR`; else
+/// `embed-client-UID` under the temporary directory. On Windows `embed-client` under
+/// `LOCALAPPDATA`, else under the temporary directory.
+pub fn runtime_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(dir) = variable(RUNTIME_DIR_VARIABLE) {
+        return PathBuf::from(dir);
+    }
+    let parent = variable(if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_RUNTIME_DIR" });
+    if let Some(parent) = parent.map(PathBuf::from).filter(|parent| parent.is_absolute()) {
+        return parent.join("embed-client");
+    }
+    let mut name = OsString::from("embed-client-");
+    name.push(user());
+    std::env::temp_dir().join(name)
+}
+
+/// What tells this user from the others of the machine.
+#[cfg(unix)]
+fn user() -> OsString {
+    rustix::process::getuid().as_raw().to_string().into()
+}
+
+/// What tells this user from the others of the machine.
+#[cfg(not(unix))]
+fn user() -> OsString {
+    std::env::var_os("USERNAME").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelIdentity {
+        ModelIdentity { path: "/models/a.gguf".into(), bytes: 1000, modified_ns: 5 }
+    }
+
+    #[test]
+    fn the_same_model_has_the_same_endpoint() {
+        assert_eq!(Endpoint::for_model(&model(), "1.0.0"), Endpoint::for_model(&model(), "1.0.0"));
+    }
+
+    #[test]
+    fn another_model_or_version_has_another_endpoint() {
+        let first = Endpoint::for_model(&model(), "1.0.0");
+        let others = [
+            Endpoint::for_model(&model(), "1.0.1"),
+            Endpoint::for_model(
+                &ModelIdentity { path: "/models/b.gguf".into(), ..model() },
+                "1.0.0",
+            ),
+            Endpoint::for_model(&ModelIdentity { bytes: 1001, ..model() }, "1.0.0"),
+            Endpoint::for_model(&ModelIdentity { modified_ns: 6, ..model() }, "1.0.0"),
+        ];
+        for other in others {
+            assert_ne!(first, other);
+        }
+    }
+
+    #[test]
+    fn a_deep_model_path_does_not_make_the_name_longer() {
+        let deep = ModelIdentity { path: "/x".repeat(2000).into(), ..model() };
+        let plain = Endpoint::for_model(&model(), "1.0.0");
+        let name = |endpoint: &Endpoint| endpoint.address().file_name().map(|n| n.len());
+        assert_eq!(name(&Endpoint::for_model(&deep, "1.0.0")), name(&plain));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_lock_lies_beside_the_socket() {
+        let endpoint = Endpoint::in_dir(Path::new("/run/user/1/embed-client"), "ab");
+        assert_eq!(endpoint.address(), Path::new("/run/user/1/embed-client/ab.sock"));
+        assert_eq!(endpoint.lock_path(), Path::new("/run/user/1/embed-client/ab.lock"));
+    }
+
+    #[test]
+    fn a_directory_is_not_a_model() {
+        let error = ModelIdentity::of_file(Path::new(".")).expect_err("a directory");
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        let error = ModelIdentity::of_file(Path::new("no/such.gguf")).expect_err("missing");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
