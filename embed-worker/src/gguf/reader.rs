@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         let offset = self.at;
         let found = self.u64(&what)?;
         if found > bytes_max {
-            let what = format!("{what} length");
+            let what = format!("{what}: length");
             return Err(GgufError::TooMany { what, found, offset, max: bytes_max });
         }
         if found == 0 {

@@ -1,6 +1,8 @@
 //! What several tests need.
 
 pub(crate) mod gguf_writer;
+pub(crate) mod hostile;
+pub(crate) mod own_process;
 
 use std::path::PathBuf;
 
