@@ -173,3 +173,23 @@ impl Marks {
         self.len = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the bound on [`Marks`] rests on.
+    #[test]
+    fn marks_that_stay_never_end_a_word() {
+        let mut n_marks = 0;
+        for c in '\0'..=char::MAX {
+            if canonical_combining_class(c) == 0 || c.is_mark_nonspacing() {
+                continue;
+            }
+            n_marks += 1;
+            assert!(!c.is_whitespace() && !c.is_punctuation(), "U+{:04X}", u32::from(c));
+            assert_eq!(c.to_lowercase().count(), 1, "U+{:04X}", u32::from(c));
+        }
+        assert!(n_marks > 0);
+    }
+}

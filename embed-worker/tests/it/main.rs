@@ -5,3 +5,4 @@
 mod memory_mapped_gguf;
 mod support;
 mod tokenizer_oracle;
+mod tokenizer_vocabulary;
