@@ -352,3 +352,54 @@ fn more_strings_than_any_vocabulary_are_refused_when_asked_for() {
         "key `tokenizer.ggml.tokens`: found 1048577 at byte 69, at most 1048576 accepted"
     );
 }
+
+#[test]
+fn text_that_is_not_utf8_is_told_where_it_stands() {
+    let error = message(GgufWriter::new().raw(b"k\xff", 4, &[0; 4]));
+    assert_eq!(error, "key 0: is not UTF-8 at byte 32");
+    let value = [&3_u64.to_le_bytes()[..], b"a\xffb"].concat();
+    let file = GgufWriter::new().raw(b"general.name", 8, &value).finish();
+    let file = GgufFile::from_bytes(file).expect("values are judged when asked for");
+    let error = file.str("general.name").expect_err("not UTF-8").to_string();
+    assert_eq!(error, "key `general.name`: is not UTF-8 at byte 56");
+}
+
+#[test]
+fn a_boolean_is_zero_or_one() {
+    let error = message(GgufWriter::new().raw(b"flag", 7, &[2]));
+    assert_eq!(error, "key `flag`: found boolean 2 at byte 40, wanted 0 or 1");
+}
+
+#[test]
+fn integers_of_any_type_do_if_they_fit() {
+    let file = GgufWriter::new()
+        .raw(b"u8", 0, &[200])
+        .raw(b"i64", 11, &7_i64.to_le_bytes())
+        .raw(b"u64", 10, &u64::MAX.to_le_bytes())
+        .raw(b"i8", 1, &(-1_i8).to_le_bytes())
+        .raw(b"f64", 12, &0.5_f64.to_le_bytes());
+    let file = GgufFile::from_bytes(file.finish()).expect("a valid file");
+    assert_eq!(file.u32("u8").expect("fits"), Some(200));
+    assert_eq!(file.u32("i64").expect("fits"), Some(7));
+    assert_eq!(file.f32("f64").expect("fits"), Some(0.5));
+    let wanted = "wanted an integer from 0 to 4294967295";
+    for (key, found) in [("u64", "u64 18446744073709551615"), ("i8", "i8 -1"), ("f64", "f64 0.5")] {
+        let error = file.u32(key).expect_err("does not fit").to_string();
+        assert_eq!(error, format!("key `{key}`: found {found}, {wanted}"));
+    }
+}
+
+/// The file is as long as its header claims, so only the limit stands between a string and reading
+/// all of it.
+#[test]
+fn a_header_of_hundreds_of_megabytes_is_refused() {
+    const STRING_BYTES: u64 = 300 << 20;
+    let header = GgufWriter::new().raw(b"k", 8, &STRING_BYTES.to_le_bytes()).finish();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("long.gguf");
+    std::fs::write(&path, &header).expect("room for a header");
+    let long = std::fs::File::options().write(true).open(&path).expect("the file");
+    long.set_len(header.len() as u64 + STRING_BYTES).expect("a sparse file");
+    let error = GgufFile::open(&path).expect_err("too long").to_string();
+    assert_eq!(error, "key `k`: needs 314572800 bytes at 45, metadata may take 268435456 bytes");
+}

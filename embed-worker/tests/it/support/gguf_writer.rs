@@ -49,6 +49,15 @@ impl GgufWriter {
         })
     }
 
+    /// A key with its type's number and the bytes of its value, whether right or wrong.
+    pub(crate) fn raw(mut self, key: &[u8], kind: u32, value: &[u8]) -> Self {
+        self.n_keys += 1;
+        push_string(&mut self.keys, key);
+        self.keys.extend(kind.to_le_bytes());
+        self.keys.extend(value);
+        self
+    }
+
     /// `[empty; depth]` of arrays in arrays, around an empty array of u32.
     pub(crate) fn nested(self, key: &str, depth: u32) -> Self {
         self.key(key, TYPE_ARRAY, |out| {
@@ -90,12 +99,10 @@ impl GgufWriter {
         file
     }
 
-    fn key(mut self, key: &str, kind: u32, value: impl FnOnce(&mut Vec<u8>)) -> Self {
-        self.n_keys += 1;
-        push_string(&mut self.keys, key.as_bytes());
-        self.keys.extend(kind.to_le_bytes());
-        value(&mut self.keys);
-        self
+    fn key(self, key: &str, kind: u32, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut value = Vec::new();
+        write(&mut value);
+        self.raw(key.as_bytes(), kind, &value)
     }
 }
 
