@@ -168,7 +168,7 @@ impl Find<'_> {
             .file
             .tensor(name)
             .ok_or_else(|| ModelError::TensorMissing { tensor: name.into() })?;
-        let found = tensor.dims();
+        let found = tensor.shape();
         let dim = |shape: &[usize], index: usize| shape.get(index).copied().unwrap_or(1);
         let dims = found.len().max(wanted.len());
         if (0..dims).any(|index| dim(found, index) != dim(wanted, index)) {
