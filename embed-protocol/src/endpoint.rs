@@ -68,6 +68,15 @@ impl Endpoint {
     /// `version` is that of the package: after an upgrade new clients meet a new worker, and the old
     /// one leaves with its last old client.
     pub fn for_model(model: &ModelIdentity, version: &str) -> Self {
+        Self::for_model_in(&runtime_dir(), model, version)
+    }
+
+    /// Like [`Endpoint::for_model`], in a directory that [`runtime_dir`] gave earlier.
+    ///
+    /// Reading the environment while another thread changes it is undefined on Unix, and in Node only
+    /// the main thread changes it: so a caller reads the directory there, once, and names endpoints
+    /// wherever it likes.
+    pub fn for_model_in(dir: &Path, model: &ModelIdentity, version: &str) -> Self {
         let mut digest = Sha256::new();
         for field in [
             PROTOCOL_VERSION.to_le_bytes().as_slice(),
@@ -83,7 +92,7 @@ impl Endpoint {
         }
         let digest = digest.finalize();
         let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self::in_dir(&runtime_dir(), &name[..NAME_DIGITS])
+        Self::in_dir(dir, &name[..NAME_DIGITS])
     }
 
     /// The endpoint called `name` in `dir` (on Windows, where pipes have no directory, the pipe

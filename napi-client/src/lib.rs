@@ -1,1 +1,139 @@
-//! napi-client.
+//! The Node binding of `embed-client`: one exported function, and nothing that embeds anything.
+//!
+//! It turns JavaScript values into a request and a result into JavaScript values; connections,
+//! workers and retries are `embed-client`'s, which runs on a thread of its own.
+//! Nothing here blocks the JavaScript thread, keeps Node alive without a pending promise, or throws:
+//! every fault rejects the promise.
+//!
+//! [`arguments`] reads, [`locate`] finds model and worker, [`promise`] settles, [`abort`] and
+//! [`progress`] do what their options say, [`errors`] makes JavaScript errors.
+
+mod abort;
+mod arguments;
+mod errors;
+mod locate;
+mod progress;
+mod promise;
+
+use std::sync::LazyLock;
+
+use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, background};
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+
+use crate::arguments::{Input, Options};
+use crate::errors::{Rejection, batch_error, embed_error, is_common_fault};
+use crate::progress::Progress;
+use crate::promise::{Settlement, Value};
+
+/// The clients of this process, shared by all its environments (main thread, `worker_threads`).
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+
+/// `embed(text | texts, options?)`: see `index.d.ts`.
+#[napi]
+pub fn embed<'env>(
+    env: &'env Env,
+    texts: Unknown<'env>,
+    options: Unknown<'env>,
+) -> Result<Unknown<'env>> {
+    match begin(env, texts, options) {
+        Ok(promise) => Ok(promise),
+        Err(rejection) => {
+            let reason = rejection.into_value(env)?;
+            Ok(PromiseRaw::<Unknown>::reject(env, reason)?.to_unknown())
+        }
+    }
+}
+
+/// Checks everything, then hands the texts to the background thread.
+fn begin<'env>(
+    env: &'env Env,
+    texts: Unknown<'env>,
+    options: Unknown<'env>,
+) -> std::result::Result<Unknown<'env>, Rejection> {
+    let options = Options::read(env, options)?;
+    let input = Input::read(env, texts)?;
+    if let Some(signal) = &options.signal
+        && let Some(reason) = signal.reason_if_aborted()?
+    {
+        return Err(Rejection::Value(errors::abort_error(env, reason)?));
+    }
+    let paths = locate::Paths::find(env, options.model.as_deref())?;
+    let client = REGISTRY.client(&paths.model, &paths.worker);
+    let embed_options = options.for_input(&input);
+    let progress = Progress::new(env, options.on_progress, input.n_texts())?;
+    let runtime = background::handle().map_err(|error| {
+        EmbedError::with_source(ErrorCode::Internal, "background thread: cannot be started", error)
+    })?;
+    let (settlement, promise) = Settlement::new(env)?;
+    let pending = settlement.clone().or_internal_error();
+    let task = runtime.spawn(async move {
+        match input {
+            Input::One(text) => {
+                let result = match text {
+                    Ok(text) => client.embed(&text, &embed_options).await,
+                    Err(error) => Err(error),
+                };
+                pending.settle(move |env| one(&env, result));
+            }
+            Input::Many(texts) => {
+                let results = many(&client, texts, &embed_options, progress.as_ref()).await;
+                pending.settle(move |env| {
+                    if let Some(progress) = progress {
+                        progress.finish(&env);
+                    }
+                    all(&env, results)
+                });
+            }
+        }
+    });
+    match options.signal {
+        Some(signal) => signal.attach(env, promise, settlement, task.abort_handle()),
+        None => Ok(promise),
+    }
+}
+
+/// All texts of one call, telling `progress` of each.
+async fn many(
+    client: &embed_client::Client,
+    texts: Vec<std::result::Result<String, EmbedError>>,
+    options: &EmbedOptions,
+    progress: Option<&Progress>,
+) -> Vec<std::result::Result<Embedding, EmbedError>> {
+    client
+        .embed_many(texts, options, |n_done| {
+            if let Some(progress) = progress {
+                progress.report(n_done);
+            }
+        })
+        .await
+}
+
+/// What the promise of a single text becomes.
+fn one(env: &Env, result: std::result::Result<Embedding, EmbedError>) -> Result<Value> {
+    match result {
+        Ok(embedding) => vector(env, &embedding),
+        Err(error) => Err(Error::from_unknown_without_coercion(embed_error(env, &error)?)),
+    }
+}
+
+/// What the promise of an array becomes: all vectors, or one error that holds what there is.
+fn all(env: &Env, results: Vec<std::result::Result<Embedding, EmbedError>>) -> Result<Value> {
+    if let Some(fault) = is_common_fault(&results) {
+        return Err(Error::from_unknown_without_coercion(embed_error(env, fault)?));
+    }
+    if results.iter().any(|result| result.is_err()) {
+        return Err(Error::from_unknown_without_coercion(batch_error(env, results)?));
+    }
+    let mut array = Array::from_vec(env, Vec::<Value>::new())?;
+    for (text_idx, embedding) in (0..).zip(results.into_iter().flatten()) {
+        // Each vector is freed as soon as JavaScript has its own.
+        array.set(text_idx, vector(env, &embedding)?)?;
+    }
+    Ok(array.to_unknown())
+}
+
+/// A `Float32Array` over an `ArrayBuffer` of its own, which may be transferred or changed.
+fn vector(env: &Env, embedding: &Embedding) -> Result<Value> {
+    Ok(Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown())
+}

@@ -2,7 +2,10 @@
 //!
 //! One module for each promise; what several need is in `support`.
 
+mod fixtures;
+mod golden;
 mod memory_mapped_gguf;
 mod support;
+mod tidy;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;

@@ -1,0 +1,137 @@
+//! What a caller may choose: for a client, and for one text.
+//!
+//! Everything that comes from the environment is read here, on the caller's thread, when the options
+//! are made: on Unix, reading it while another thread changes it is undefined, and in Node only the
+//! main thread changes it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use embed_protocol::Priority;
+use embed_protocol::endpoint;
+
+/// How long one text may take, unless the caller says otherwise. It includes the start of a worker.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How long a worker waits for another client after its last one has left.
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Names, besides those that begin with `EMBED_`, that a worker inherits: what the system needs to
+/// run a program, and where a user's files are. Nothing else of the caller's environment, which may
+/// hold secrets, outlives it in a worker.
+const INHERITED: [&str; 12] = [
+    "HOME",
+    "LANG",
+    "LOCALAPPDATA",
+    "PATH",
+    "RUST_BACKTRACE",
+    "SystemRoot",
+    "TEMP",
+    "TMP",
+    "TMPDIR",
+    "USERNAME",
+    "USERPROFILE",
+    "XDG_RUNTIME_DIR",
+];
+
+/// Which model a [`crate::Client`] serves, and with which worker.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The GGUF file.
+    pub model: PathBuf,
+    /// The `embed-worker` executable.
+    pub worker: PathBuf,
+    /// Directory of sockets and locks.
+    pub runtime_dir: PathBuf,
+    /// How long a worker that this client spawns stays without any client.
+    pub idle_timeout: Duration,
+    /// The whole environment of a worker that this client spawns.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl ClientOptions {
+    /// Options for `model` with the worker at `worker`, the rest from this process's environment:
+    /// `EMBED_RUNTIME_DIR`, `EMBED_IDLE_TIMEOUT` (seconds), and what a worker inherits.
+    ///
+    /// Relative paths are taken from the current directory now, because a worker runs in another.
+    pub fn new(model: &Path, worker: &Path) -> Self {
+        let idle_timeout = std::env::var("EMBED_IDLE_TIMEOUT")
+            .ok()
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .unwrap_or(IDLE_TIMEOUT_DEFAULT);
+        Self {
+            model: absolute(model),
+            worker: absolute(worker),
+            runtime_dir: runtime_dir(),
+            idle_timeout,
+            environment: std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect(),
+        }
+    }
+}
+
+/// `path` from the root. Fails only for an empty path or a vanished current directory; the path as it
+/// is then fails where it is used, with a message that names it.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// This user's directory of sockets and locks, from the root.
+pub(crate) fn runtime_dir() -> PathBuf {
+    absolute(&endpoint::runtime_dir())
+}
+
+/// Whether a worker gets this variable.
+fn is_inherited(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"EMBED_")
+        || INHERITED.iter().any(|inherited| name.eq_ignore_ascii_case(inherited))
+}
+
+/// How one text is to be embedded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmbedOptions {
+    /// Cut the text at the model's context instead of refusing it.
+    pub truncate: bool,
+    /// Scale the vector to unit length.
+    pub normalize: bool,
+    /// Keep only the first so many dimensions; `None` keeps all.
+    pub dimensions: Option<u32>,
+    /// Which lane the text waits in.
+    pub priority: Priority,
+    /// How long it may take, from the moment it is sent or a worker is sought for it.
+    pub timeout: Duration,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        Self {
+            truncate: false,
+            normalize: true,
+            dimensions: None,
+            priority: Priority::Interactive,
+            timeout: TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_inherits_no_secrets() {
+        assert!(is_inherited(OsStr::new("EMBED_ISA")));
+        assert!(is_inherited(OsStr::new("PATH")));
+        assert!(is_inherited(OsStr::new("SYSTEMROOT")));
+        assert!(!is_inherited(OsStr::new("AWS_SECRET_ACCESS_KEY")));
+        assert!(!is_inherited(OsStr::new("NODE_OPTIONS")));
+    }
+
+    #[test]
+    fn paths_do_not_depend_on_a_later_current_directory() {
+        let options = ClientOptions::new(Path::new("m.gguf"), Path::new("bin/embed-worker"));
+        assert!(options.model.is_absolute() && options.worker.is_absolute());
+        assert!(options.runtime_dir.is_absolute());
+    }
+}

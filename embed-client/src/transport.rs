@@ -1,0 +1,176 @@
+//! Reaching a worker's endpoint: the only file that names a socket type.
+//!
+//! A predictable name in a shared place could be taken by somebody else's program, which would then
+//! read every text; so the directory must be the user's alone, and so must the process at the other
+//! end.
+
+use std::io;
+use std::path::Path;
+
+use embed_protocol::{Endpoint, ErrorCode};
+use interprocess::local_socket::tokio::Stream;
+use interprocess::local_socket::tokio::prelude::*;
+use interprocess::local_socket::{GenericFilePath, ToFsName};
+
+use crate::error::EmbedError;
+
+/// A connected stream.
+pub(crate) type WorkerStream = Stream;
+
+/// Why an endpoint could not be reached.
+#[derive(Debug)]
+pub(crate) enum Unreachable {
+    /// Nobody listens (or the queue of those who want to connect is full): to be tried again.
+    NobodyListens,
+    /// It would be no use, or not safe.
+    Forbidden(EmbedError),
+}
+
+/// What is wrong with an endpoint.
+#[derive(Debug, thiserror::Error)]
+enum EndpointError {
+    #[error("socket `{0}`: cannot be reached")]
+    Connect(String, #[source] io::Error),
+    #[cfg(unix)]
+    #[error("directory `{dir}`: {what}; set EMBED_RUNTIME_DIR to one that only you may enter")]
+    UnsafeDirectory { dir: String, what: String },
+    #[cfg(unix)]
+    #[error("socket `{endpoint}`: the worker runs as user {found}, not as {wanted}")]
+    ForeignWorker { endpoint: String, found: u32, wanted: u32 },
+}
+
+/// Connects to the worker at `endpoint`.
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<WorkerStream, Unreachable> {
+    check_directory(endpoint.address()).map_err(forbidden)?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::WouldBlock => Unreachable::NobodyListens,
+        _ => forbidden(EndpointError::Connect(endpoint.to_string(), error)),
+    };
+    let name = endpoint.address().to_fs_name::<GenericFilePath>().map_err(failed)?;
+    let stream = Stream::connect(name).await.map_err(failed)?;
+    check_peer(&stream, endpoint)?;
+    Ok(stream)
+}
+
+fn forbidden(error: EndpointError) -> Unreachable {
+    Unreachable::Forbidden(EmbedError::with_source(
+        ErrorCode::WorkerUnavailable,
+        "worker: cannot be reached",
+        error,
+    ))
+}
+
+/// The directory of a socket must be the user's own and closed to others. One that does not exist yet
+/// is made so by the worker.
+#[cfg(unix)]
+fn check_directory(address: &Path) -> Result<(), EndpointError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let Some(dir) = address.parent() else { return Ok(()) };
+    let wrong =
+        |what: String| EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what };
+    let metadata = match dir.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let user = rustix::process::geteuid().as_raw();
+    if !metadata.is_dir() {
+        return Err(wrong("is not a directory (a symbolic link is none)".into()));
+    }
+    if metadata.uid() != user {
+        return Err(wrong(format!("belongs to user {}, not to {user}", metadata.uid())));
+    }
+    let others = metadata.mode() & 0o077;
+    if others != 0 {
+        return Err(wrong(format!("has mode {:o}, not 700", metadata.mode() & 0o777)));
+    }
+    Ok(())
+}
+
+/// Pipes have no directory.
+#[cfg(not(unix))]
+fn check_directory(_address: &Path) -> Result<(), EndpointError> {
+    Ok(())
+}
+
+/// The worker must run as this user.
+#[cfg(unix)]
+fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<(), Unreachable> {
+    let wanted = rustix::process::geteuid().as_raw();
+    match stream.peer_creds().map(|creds| creds.euid()) {
+        Ok(Some(found)) if found != wanted => Err(forbidden(EndpointError::ForeignWorker {
+            endpoint: endpoint.to_string(),
+            found,
+            wanted,
+        })),
+        // A system that does not tell leaves the directory, which was checked.
+        Ok(_) => Ok(()),
+        // It left between accepting and being asked.
+        Err(_) => Err(Unreachable::NobodyListens),
+    }
+}
+
+/// The pipe's security descriptor admits only this user.
+#[cfg(not(unix))]
+fn check_peer(_stream: &Stream, _endpoint: &Endpoint) -> Result<(), Unreachable> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn directory(mode: u32) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        set_permissions(dir.path(), Permissions::from_mode(mode)).expect("is ours");
+        dir
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        for mode in [0o755, 0o770, 0o701] {
+            let dir = directory(mode);
+            let error = check_directory(&dir.path().join("a.sock")).expect_err("open to others");
+            let message = error.to_string();
+            assert!(message.contains(&format!("{mode:o}")), "{message}");
+        }
+        let dir = directory(0o700);
+        assert!(check_directory(&dir.path().join("a.sock")).is_ok());
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_refused() {
+        let dir = directory(0o700);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).expect("links");
+        assert!(check_directory(&link.join("a.sock")).is_err());
+    }
+
+    #[test]
+    fn a_missing_directory_is_no_fault() {
+        let dir = directory(0o700);
+        assert!(check_directory(&dir.path().join("none/a.sock")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_missing_socket_means_that_nobody_listens() {
+        let dir = directory(0o700);
+        let found = connect(&Endpoint::in_dir(dir.path(), "none")).await;
+        assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_a_listener_means_that_nobody_listens() {
+        let dir = directory(0o700);
+        let endpoint = Endpoint::in_dir(dir.path(), "stale");
+        drop(std::os::unix::net::UnixListener::bind(endpoint.address()).expect("binds"));
+        let found = connect(&endpoint).await;
+        assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
+    }
+}

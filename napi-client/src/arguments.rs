@@ -1,0 +1,320 @@
+//! Reads the arguments of a call, and says precisely what is wrong with them.
+//!
+//! Objects are the caller's: frozen, without prototype, with getters, even proxies. Every property is
+//! read once, through `Reflect.get`, because a function call is the way in which napi hands over what
+//! a getter throws.
+
+use std::time::Duration;
+
+use embed_client::{EmbedError, EmbedOptions, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
+use napi::bindgen_prelude::*;
+use napi::{Env, Unknown, ValueType};
+
+use crate::abort::Signal;
+use crate::errors::Rejection;
+use crate::progress::OnProgress;
+
+/// Every option that this version knows, as `index.d.ts` declares them.
+const OPTIONS: [&str; 8] = [
+    "model",
+    "truncate",
+    "dimensions",
+    "normalize",
+    "priority",
+    "timeoutMs",
+    "signal",
+    "onProgress",
+];
+
+/// Options of later versions: refused by name, since ignoring them would give other vectors than the
+/// caller believes to have.
+const OPTIONS_TO_COME: [&str; 2] = ["task", "fallback"];
+
+/// Longest time limit: 2^31 - 1 ms, as in `setTimeout`.
+const TIMEOUT_MS_MAX: f64 = 2_147_483_647.0;
+
+/// The first argument.
+pub(crate) enum Input {
+    /// One text, or why it cannot be sent.
+    One(std::result::Result<String, EmbedError>),
+    /// The texts of an array, each with its own fate.
+    Many(Vec<std::result::Result<String, EmbedError>>),
+}
+
+impl Input {
+    /// Reads a string or an array of strings.
+    ///
+    /// A lone surrogate becomes U+FFFD, as in JavaScript's own `TextEncoder`.
+    pub(crate) fn read(env: &Env, value: Unknown) -> std::result::Result<Self, Rejection> {
+        if value.get_type()? == ValueType::String {
+            return Ok(Self::One(text(value)?));
+        }
+        if !value.is_array()? {
+            return Err(Rejection::argument(format!(
+                "texts: found {}, wanted a string or an array of strings",
+                describe(value)?
+            )));
+        }
+        // A plain copy: holes are undefined in it, and getters and proxies have had their say.
+        let array_class: Object = env.get_global()?.get_named_property("Array")?;
+        let from: Function<Unknown, Array> = property(env, array_class, "from")?;
+        let array = from.bind(array_class)?.call(value)?;
+        let mut texts = Vec::with_capacity(array.len() as usize);
+        for text_idx in 0..array.len() {
+            let element = array.get::<Unknown>(text_idx)?;
+            match element {
+                Some(element) if element.get_type()? == ValueType::String => {
+                    texts.push(text(element)?);
+                }
+                element => {
+                    let found = element.map_or(Ok("nothing".to_owned()), describe)?;
+                    return Err(Rejection::argument(format!(
+                        "texts[{text_idx}]: found {found}, wanted a string"
+                    )));
+                }
+            }
+        }
+        Ok(Self::Many(texts))
+    }
+
+    /// How many texts there are.
+    pub(crate) fn n_texts(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(texts) => texts.len(),
+        }
+    }
+}
+
+/// A JavaScript string as UTF-8. One that is too long is not copied.
+fn text(value: Unknown) -> Result<std::result::Result<String, EmbedError>> {
+    let string = value.coerce_to_string()?;
+    let n_bytes = string.utf8_len()?;
+    if n_bytes > TEXT_BYTES_MAX {
+        return Ok(Err(EmbedError::text_too_long(n_bytes)));
+    }
+    Ok(Ok(string.into_utf8()?.into_owned()?))
+}
+
+/// The second argument. `None` is an option that was not given, or is `undefined`.
+#[derive(Default)]
+pub(crate) struct Options<'env> {
+    pub(crate) model: Option<String>,
+    pub(crate) signal: Option<Signal<'env>>,
+    pub(crate) on_progress: Option<OnProgress<'env>>,
+    truncate: Option<bool>,
+    dimensions: Option<u32>,
+    normalize: Option<bool>,
+    priority: Option<Priority>,
+    timeout: Option<Duration>,
+}
+
+impl<'env> Options<'env> {
+    /// Reads an options object, or `undefined`.
+    pub(crate) fn read(
+        env: &'env Env,
+        value: Unknown<'env>,
+    ) -> std::result::Result<Self, Rejection> {
+        match value.get_type()? {
+            ValueType::Undefined => return Ok(Self::default()),
+            ValueType::Object if !value.is_array()? => {}
+            _ => {
+                let found = describe(value)?;
+                return Err(Rejection::argument(format!(
+                    "options: found {found}, wanted an object"
+                )));
+            }
+        }
+        let object = value.coerce_to_object()?;
+        refuse_unknown(env, object)?;
+        let get = |name: &'static str| -> std::result::Result<Given<'env>, Rejection> {
+            Ok(Given { name, value: property(env, object, name)? })
+        };
+        Ok(Self {
+            model: get("model")?.path()?,
+            truncate: get("truncate")?.boolean()?,
+            dimensions: get("dimensions")?.count()?,
+            normalize: get("normalize")?.boolean()?,
+            priority: get("priority")?.priority()?,
+            timeout: get("timeoutMs")?.milliseconds()?,
+            signal: get("signal")?.signal(env)?,
+            on_progress: callback(env, object)?,
+        })
+    }
+
+    /// What the worker is told: one text is waited for, an array is not.
+    pub(crate) fn for_input(&self, input: &Input) -> EmbedOptions {
+        let priority = match input {
+            Input::One(_) => Priority::Interactive,
+            Input::Many(_) => Priority::Bulk,
+        };
+        EmbedOptions {
+            truncate: self.truncate.unwrap_or(false),
+            normalize: self.normalize.unwrap_or(true),
+            dimensions: self.dimensions,
+            priority: self.priority.unwrap_or(priority),
+            timeout: self.timeout.unwrap_or(TIMEOUT_DEFAULT),
+        }
+    }
+}
+
+/// An option as it was given.
+struct Given<'env> {
+    name: &'static str,
+    value: Unknown<'env>,
+}
+
+impl<'env> Given<'env> {
+    fn wrong(&self, wanted: &str) -> Rejection {
+        match describe(self.value) {
+            Ok(found) => Rejection::argument(format!(
+                "options.{}: found {found}, wanted {wanted}",
+                self.name
+            )),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The value if it is of this type, `None` if it is undefined.
+    fn of_type(
+        &self,
+        wanted_type: ValueType,
+        wanted: &str,
+    ) -> std::result::Result<Option<Unknown<'env>>, Rejection> {
+        match self.value.get_type()? {
+            ValueType::Undefined => Ok(None),
+            found if found == wanted_type => Ok(Some(self.value)),
+            _ => Err(self.wrong(wanted)),
+        }
+    }
+
+    fn boolean(&self) -> std::result::Result<Option<bool>, Rejection> {
+        let value = self.of_type(ValueType::Boolean, "true or false")?;
+        Ok(value.map(|value| value.coerce_to_bool()).transpose()?)
+    }
+
+    fn string(&self, wanted: &str) -> std::result::Result<Option<String>, Rejection> {
+        let value = self.of_type(ValueType::String, wanted)?;
+        Ok(value.map(|value| value.coerce_to_string()?.into_utf8()?.into_owned()).transpose()?)
+    }
+
+    fn number(
+        &self,
+        wanted: &str,
+        is_good: impl FnOnce(f64) -> bool,
+    ) -> std::result::Result<Option<f64>, Rejection> {
+        let Some(value) = self.of_type(ValueType::Number, wanted)? else { return Ok(None) };
+        let number = value.coerce_to_number()?.get_double()?;
+        if is_good(number) { Ok(Some(number)) } else { Err(self.wrong(wanted)) }
+    }
+
+    fn path(&self) -> std::result::Result<Option<String>, Rejection> {
+        let wanted = "the path of a GGUF file";
+        match self.string(wanted)? {
+            // A NUL would end the path early.
+            Some(path) if path.is_empty() || path.contains('\0') => Err(self.wrong(wanted)),
+            path => Ok(path),
+        }
+    }
+
+    fn count(&self) -> std::result::Result<Option<u32>, Rejection> {
+        let is_good =
+            |number: f64| number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
+        let number = self.number("a whole number from 1 to the model's dimensions", is_good)?;
+        // Checked just above to be a whole number in the range of u32.
+        Ok(number.map(|number| number as u32))
+    }
+
+    fn milliseconds(&self) -> std::result::Result<Option<Duration>, Rejection> {
+        let is_good = |number: f64| number > 0.0 && number <= TIMEOUT_MS_MAX;
+        let number = self.number("milliseconds, more than 0 and at most 2147483647", is_good)?;
+        Ok(number.map(|number| Duration::from_secs_f64(number / 1000.0)))
+    }
+
+    fn priority(&self) -> std::result::Result<Option<Priority>, Rejection> {
+        let wanted = "'interactive' or 'bulk'";
+        match self.string(wanted)?.as_deref() {
+            None => Ok(None),
+            Some("interactive") => Ok(Some(Priority::Interactive)),
+            Some("bulk") => Ok(Some(Priority::Bulk)),
+            Some(_) => Err(self.wrong(wanted)),
+        }
+    }
+
+    fn signal(&self, env: &'env Env) -> std::result::Result<Option<Signal<'env>>, Rejection> {
+        if self.value.get_type()? == ValueType::Undefined {
+            return Ok(None);
+        }
+        match Signal::from_value(env, self.value)? {
+            Some(signal) => Ok(Some(signal)),
+            None => Err(self.wrong("an AbortSignal")),
+        }
+    }
+}
+
+/// The `onProgress` option, which napi types only as it is read.
+fn callback<'env>(
+    env: &'env Env,
+    object: Object<'env>,
+) -> std::result::Result<Option<OnProgress<'env>>, Rejection> {
+    let name = "onProgress";
+    match property::<Either<OnProgress, Unknown>>(env, object, name)? {
+        Either::A(callback) => Ok(Some(callback)),
+        Either::B(value) => match value.get_type()? {
+            ValueType::Undefined => Ok(None),
+            _ => Err(Given { name, value }.wrong("a function")),
+        },
+    }
+}
+
+/// A misspelt option must not be silently without effect.
+fn refuse_unknown(env: &Env, object: Object) -> std::result::Result<(), Rejection> {
+    let object_class: Object = env.get_global()?.get_named_property("Object")?;
+    let keys: Function<Object, Vec<String>> = property(env, object_class, "keys")?;
+    for name in keys.call(object)? {
+        if OPTIONS_TO_COME.contains(&name.as_str()) {
+            return Err(Rejection::argument(format!(
+                "options.{name}: not supported by this version"
+            )));
+        }
+        if !OPTIONS.contains(&name.as_str()) {
+            return Err(Rejection::argument(format!(
+                "options.{name}: no such option; there are {}",
+                OPTIONS.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `object[name]`; what a getter throws is the error.
+pub(crate) fn property<'env, T: FromNapiValue>(
+    env: &Env,
+    object: Object<'env>,
+    name: &str,
+) -> Result<T> {
+    let reflect: Object = env.get_global()?.get_named_property("Reflect")?;
+    let get: Function<FnArgs<(Object, &str)>, T> = reflect.get_named_property("get")?;
+    get.call((object, name).into())
+}
+
+/// What was found, for an error message.
+fn describe(value: Unknown) -> Result<String> {
+    Ok(match value.get_type()? {
+        ValueType::Undefined => "undefined".into(),
+        ValueType::Null => "null".into(),
+        ValueType::Boolean => value.coerce_to_bool()?.to_string(),
+        ValueType::Number => value.coerce_to_string()?.into_utf8()?.into_owned()?,
+        ValueType::String => {
+            let string = value.coerce_to_string()?.into_utf8()?.into_owned()?;
+            let start: String = string.chars().take(40).collect();
+            let dots = if start.len() < string.len() { "..." } else { "" };
+            format!("'{start}{dots}'")
+        }
+        ValueType::Symbol => "a symbol".into(),
+        ValueType::Function => "a function".into(),
+        ValueType::BigInt => "a bigint".into(),
+        _ if value.is_array()? => "an array".into(),
+        _ => "an object".into(),
+    })
+}

@@ -1,0 +1,110 @@
+//! Where model and worker are, if the caller does not say.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use embed_client::{EmbedError, ErrorCode};
+use napi::Env;
+
+use crate::errors::Rejection;
+
+/// The model that ships with the package, from the package's folder.
+const DEFAULT_MODEL: &str = "models/all-MiniLM-L6-v2.Q8_0.gguf";
+
+/// The worker that the package builds, from the package's folder.
+const DEFAULT_WORKER: &str =
+    if cfg!(windows) { "bin/embed-worker.exe" } else { "bin/embed-worker" };
+
+/// The two files that a client needs.
+pub(crate) struct Paths {
+    pub(crate) model: PathBuf,
+    pub(crate) worker: PathBuf,
+}
+
+impl Paths {
+    /// `given`, else what the environment says, else what lies beside the addon.
+    ///
+    /// The environment is asked at every call, on the JavaScript thread: `process.env` may change.
+    pub(crate) fn find(env: &Env, given: Option<&str>) -> Result<Self, Rejection> {
+        let model = given.map(OsString::from).or_else(|| variable("EMBED_MODEL"));
+        let worker = variable("EMBED_WORKER_PATH");
+        if let (Some(model), Some(worker)) = (&model, &worker) {
+            return Ok(Self { model: model.into(), worker: worker.into() });
+        }
+        let package = package_dir(env)?;
+        Ok(Self {
+            model: model.map_or_else(|| package.join(DEFAULT_MODEL), PathBuf::from),
+            worker: worker.map_or_else(|| unpacked(package.join(DEFAULT_WORKER)), PathBuf::from),
+        })
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The folder of the addon's file.
+fn package_dir(env: &Env) -> Result<PathBuf, Rejection> {
+    let url = env.get_module_file_name()?;
+    let path = file_url_to_path(&url);
+    path.as_deref().and_then(Path::parent).map(Path::to_owned).ok_or_else(|| {
+        Rejection::Ours(EmbedError::new(
+            ErrorCode::WorkerUnavailable,
+            format!("addon: its own address `{url}` is not a file; set EMBED_MODEL and EMBED_WORKER_PATH"),
+        ))
+    })
+}
+
+/// An executable inside Electron's archive cannot be started; its copy beside the archive can.
+fn unpacked(path: PathBuf) -> PathBuf {
+    match path.to_str() {
+        Some(text) if text.contains("app.asar") && !text.contains("app.asar.unpacked") => {
+            PathBuf::from(text.replacen("app.asar", "app.asar.unpacked", 1))
+        }
+        _ => path,
+    }
+}
+
+/// The path in a `file:` URL, by the rules of Node's `fileURLToPath`.
+fn file_url_to_path(url: &str) -> Option<PathBuf> {
+    let encoded = url.strip_prefix("file://")?;
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'%'
+            && let Some((digits, tail)) = rest.split_first_chunk::<2>()
+            && let Some(decoded) = hexadecimal(*digits)
+        {
+            bytes.push(decoded);
+            rest = tail;
+        } else {
+            bytes.push(byte);
+        }
+    }
+    native_path(bytes)
+}
+
+fn hexadecimal(digits: [u8; 2]) -> Option<u8> {
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? * 16 + low?).ok()
+}
+
+/// `/home/user/a.node`; file names are bytes.
+#[cfg(unix)]
+fn native_path(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+
+    bytes.starts_with(b"/").then(|| OsString::from_vec(bytes).into())
+}
+
+/// `/C:/folder/a.node`, or `server/share/a.node`.
+#[cfg(not(unix))]
+fn native_path(bytes: Vec<u8>) -> Option<PathBuf> {
+    let path = String::from_utf8(bytes).ok()?.replace('/', "\\");
+    Some(match path.strip_prefix('\\') {
+        Some(local) => PathBuf::from(local),
+        None => PathBuf::from(format!(r"\\{path}")),
+    })
+}
