@@ -14,9 +14,6 @@ mod reader;
 mod tensor;
 mod value;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -268,3 +265,6 @@ fn read_alignment(metadata: &Metadata) -> Result<usize, GgufError> {
     }
     Ok(found as usize)
 }
+
+#[cfg(test)]
+mod tests;
