@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::gguf::{GgufError, GgufFile};
-use crate::kernels::{DType, Isa, Kernels, Workspace};
+use crate::kernels::{Isa, Kernels, Workspace};
 use crate::model::pooling::{self, VectorError};
 use crate::model::{Encoder, Hyperparameters, ModelError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -123,6 +123,16 @@ impl Engine {
         self.encoder.hyper()
     }
 
+    /// Pieces of the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.tokenizer.vocabulary()
+    }
+
+    /// Bytes of buffers that the largest batch needs.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.encoder.batch_bytes(self.batch_tokens_max)
+    }
+
     /// Name of the kernels, for example `x86_64-avx2`.
     pub fn kernels(&self) -> String {
         self.encoder.kernels().name()
@@ -223,16 +233,7 @@ fn summarize(
         dimensions: hyper.hidden,
         context_tokens: hyper.context_tokens,
         pooling: hyper.pooling.name().into(),
-        quantization: main_dtype(file).to_string(),
-        fingerprint: String::new(),
+        quantization: file.main_dtype().map(|dtype| dtype.to_string()).unwrap_or_default(),
+        fingerprint: file.fingerprint(),
     })
-}
-
-/// The type that most of the weights' bytes have.
-fn main_dtype(file: &GgufFile) -> DType {
-    let bytes = |dtype: &DType| -> usize {
-        let of_type = file.tensors().iter().filter(|tensor| tensor.dtype() == *dtype);
-        of_type.map(|tensor| tensor.bytes().len()).sum()
-    };
-    DType::ALL.into_iter().max_by_key(bytes).unwrap_or(DType::F32)
 }

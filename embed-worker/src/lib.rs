@@ -8,9 +8,13 @@
 //! frame -> server -> batch -> engine -> tokenizer -> model -> kernels -> mapped blocks (gguf)
 //! ```
 
+pub mod batch;
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod gguf;
 pub mod kernels;
 pub mod model;
+pub mod server;
 pub mod threads;
 pub mod tokenizer;

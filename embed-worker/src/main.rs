@@ -1,2 +1,7 @@
-//! The command line of the worker.
-fn main() {}
+//! The program `embed-worker`; everything it does is in the library's `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    embed_worker::cli::run()
+}

@@ -1,10 +1,10 @@
-#![expect(unsafe_code, reason = "lends a borrowed closure to threads that outlive the borrow")]
 //! A small fixed pool: one job at a time, its tasks claimed one by one by whoever is free.
 //!
 //! A forward pass is some hundred short jobs in a row, each waiting for the one before it.
 //! Between them a thread spins for a moment, because waking a parked one costs more than a job of a
 //! short text; after that it parks, so that an idle pool costs nothing.
 //! Claiming tasks by a counter keeps one slow core (a noisy neighbour) from holding up the rest.
+#![expect(unsafe_code, reason = "lends a borrowed closure to threads that outlive the borrow")]
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -274,7 +274,7 @@ mod tests {
                 pool.run(100, &|task, _| assert!(task != 42, "task 42"));
             }));
             let panic = caught.expect_err("task 42 panics");
-            assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("task 42"));
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"task 42"));
             assert_eq!(counted(&mut pool, 10), vec![1; 10]);
         }
     }

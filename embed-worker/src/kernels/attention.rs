@@ -30,6 +30,14 @@ pub(super) struct AttentionScratch {
     scores: Vec<[[f32; LANES]; QUERIES]>,
 }
 
+impl AttentionScratch {
+    /// Bytes for a text of `tokens` tokens and heads `head_dim` wide.
+    pub(super) fn bytes(tokens: usize, head_dim: usize) -> usize {
+        let (tokens, head_dim) = (tokens.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
+        (2 * tokens * head_dim + tokens * QUERIES) * size_of::<f32>()
+    }
+}
+
 impl Kernels {
     /// Attention of one text, bidirectional.
     ///

@@ -1,7 +1,7 @@
-#![expect(unsafe_code, reason = "calls code for instructions that the processor was seen to have")]
 //! From an [`Isa`] to the code that uses it: one exhaustive `match` an operation.
 //!
 //! A new instruction set does not compile until every operation here handles it.
+#![expect(unsafe_code, reason = "calls code for instructions that the processor was seen to have")]
 
 use super::Isa;
 use super::block::Form;

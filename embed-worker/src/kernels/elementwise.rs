@@ -180,7 +180,7 @@ fn layer_norm_row(row: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
 
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let u = SQRT_2_OVER_PI * (0.044_715 * x * x).mul_add(x, x);
     x / (1.0 + exp(-2.0 * u))
 }

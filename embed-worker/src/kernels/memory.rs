@@ -1,8 +1,8 @@
+//! The kernels' touch on memory: everything else in this folder is safe code.
 #![expect(
     unsafe_code,
     reason = "vector loads and stores, and writes to disjoint parts of one buffer"
 )]
-//! The kernels' touch on memory: everything else in this folder is safe code.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -44,6 +44,11 @@ pub(super) struct Panel {
 }
 
 impl Panel {
+    /// Bytes of a panel of `cols` columns.
+    pub(super) fn bytes(cols: usize) -> usize {
+        cols / GROUP * size_of::<PanelBlock>()
+    }
+
     /// Unpacks rows `first..first + 16` of `matrix`, whose type has the form `form`; rows beyond the
     /// last count as zeros. `flip` is xored to every value: 0x80 makes values with a bias of 128
     /// signed.

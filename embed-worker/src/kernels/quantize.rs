@@ -35,6 +35,11 @@ pub struct QuantizedRows {
 }
 
 impl QuantizedRows {
+    /// Bytes that `rows` rows of `cols` columns take.
+    pub fn bytes(rows: usize, cols: usize) -> usize {
+        rows * (cols + cols / GROUP * size_of::<Meta>() + 1)
+    }
+
     /// Rows that held a value that is not finite, or a range wider than f32. They count as zeros.
     pub fn broken(&self) -> &[bool] {
         &self.broken

@@ -29,6 +29,12 @@ impl Workspace {
         Self { pool, scratch }
     }
 
+    /// Bytes of scratch that one thread comes to for products of up to `cols` columns and attention
+    /// over `tokens` tokens of heads `head_dim` wide.
+    pub fn thread_bytes(cols: usize, tokens: usize, head_dim: usize) -> usize {
+        Panel::bytes(cols) + AttentionScratch::bytes(tokens, head_dim)
+    }
+
     /// Threads that compute.
     pub fn threads(&self) -> usize {
         self.pool.threads()

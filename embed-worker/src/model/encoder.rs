@@ -57,6 +57,13 @@ impl Encoder {
         self.kernels
     }
 
+    /// Bytes of buffers that a batch of `tokens` tokens in one text needs.
+    pub fn batch_bytes(&self, tokens: usize) -> usize {
+        Scratch::bytes(&self.hyper, tokens)
+            + self.workspace.threads()
+                * Workspace::thread_bytes(self.hyper.inner, tokens, self.hyper.head_dim)
+    }
+
     /// Runs the model over `batch`: one pooled row a text, `[texts, hidden]`, not normalised.
     ///
     /// The row of a text whose activations left the range of f32 is NaN; other texts are not

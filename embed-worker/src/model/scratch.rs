@@ -40,6 +40,15 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Bytes that a batch of `tokens` tokens takes.
+    pub(super) fn bytes(hyper: &Hyperparameters, tokens: usize) -> usize {
+        let tile = tokens.min(TILE_TOKENS);
+        let gates = if hyper.architecture.feed_forward == FeedForward::SwiGlu { 2 } else { 1 };
+        let floats = tokens * 5 * hyper.hidden + tile * (hyper.hidden + gates * hyper.inner);
+        let rope = hyper.rope.map_or(0, |rope| hyper.context_tokens * rope.dims);
+        (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.inner)
+    }
+
     /// Makes room for `batch`.
     pub(super) fn reserve(&mut self, hyper: &Hyperparameters, batch: &TokenBatch) {
         let tokens = batch.tokens();

@@ -15,7 +15,7 @@ pub enum TokenizerError {
         key: &'static str,
     },
     /// A tokenizer of another kind.
-    #[error("key `tokenizer.ggml.model`: found `{}` ({kind}), wanted `bert` (WordPiece)", found.escape_debug())]
+    #[error("key `tokenizer.ggml.model`: `{}` ({kind}) is not supported, this version runs `bert` (WordPiece)", found.escape_debug())]
     Unsupported {
         /// What the file says.
         found: String,

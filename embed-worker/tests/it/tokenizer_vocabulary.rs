@@ -177,7 +177,7 @@ fn other_kinds_of_tokenizer_are_refused_by_name() {
         assert_eq!(
             error,
             format!(
-                "key `tokenizer.ggml.model`: found `{name}` ({kind}), wanted `bert` (WordPiece)"
+                "key `tokenizer.ggml.model`: `{name}` ({kind}) is not supported, this version runs `bert` (WordPiece)"
             )
         );
     }

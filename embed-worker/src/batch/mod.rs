@@ -1,0 +1,89 @@
+//! From single texts to batches and back: a bounded queue, and the one thread that computes.
+//!
+//! This is the only place where the asynchronous side meets the synchronous one. [`Batcher::submit`]
+//! never waits: a job is taken or refused at once. Every job is answered exactly once, whatever
+//! happens to it.
+
+mod job;
+mod queue;
+mod run;
+mod stats;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::engine::Engine;
+
+pub(crate) use job::sentence;
+pub use job::{Answer, CancelFlag, Failure, Job, Reply};
+pub use queue::Rejected;
+pub use stats::Counters;
+
+use queue::Queue;
+
+/// A handle on the compute thread.
+#[derive(Debug)]
+pub struct Batcher {
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Batcher {
+    /// Gives `engine` to a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more threads.
+    pub fn start(engine: Engine) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let counters = Arc::new(Counters::default());
+        let thread = {
+            let (queue, counters) = (Arc::clone(&queue), Arc::clone(&counters));
+            std::thread::Builder::new()
+                .name("compute-0".into())
+                .spawn(move || run::run(engine, &queue, &counters))?
+        };
+        Ok(Self { queue, counters, thread: Some(thread) })
+    }
+
+    /// Takes a job, or gives it back at once with the reason.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full or closed.
+    pub fn submit(&self, job: Job) -> Result<(), Box<Rejected>> {
+        self.queue.push(job)
+    }
+
+    /// What has been done since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Texts waiting or in work.
+    pub fn queued(&self) -> usize {
+        self.queue.len() + self.counters.in_work()
+    }
+
+    /// Refuses new jobs from now on; those taken are still done.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Whether nothing waits and nothing is in work.
+    pub fn is_idle(&self) -> bool {
+        self.queued() == 0
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.queue.clear();
+        if let Some(thread) = self.thread.take() {
+            // The thread catches what a batch throws; it has nothing to report.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A bounded queue with two lanes: interactive jobs leave before all bulk jobs.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use embed_protocol::{ErrorCode, Priority};
+
+use super::job::{Failure, Job};
+use crate::config::{QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX};
+
+/// A job that was not taken, and why.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The job, still to be answered.
+    pub job: Job,
+    /// What to answer.
+    pub failure: Failure,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Signalled when a job came or the queue was closed.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    interactive: VecDeque<Job>,
+    bulk: VecDeque<Job>,
+    text_bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Takes `job` if there is room.
+    pub(super) fn push(&self, job: Job) -> Result<(), Box<Rejected>> {
+        let mut state = self.state();
+        if let Some(failure) = state.refusal(job.text.len()) {
+            return Err(Box::new(Rejected { job, failure }));
+        }
+        state.text_bytes += job.text.len();
+        state.lane(job.priority()).push_back(job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job of the lane, if there is one.
+    pub(super) fn pop(&self, lane: Priority) -> Option<Job> {
+        let mut state = self.state();
+        let job = state.lane(lane).pop_front()?;
+        state.text_bytes -= job.text.len();
+        Some(job)
+    }
+
+    /// Waits until a job is there; `false` if the queue is closed and empty.
+    pub(super) fn wait(&self) -> bool {
+        let mut state = self.state();
+        while state.is_empty() {
+            if state.closed {
+                return false;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Takes no more jobs.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Answers all waiting jobs that they will not be done.
+    pub(super) fn clear(&self) {
+        let (interactive, bulk) = {
+            let mut state = self.state();
+            state.text_bytes = 0;
+            (std::mem::take(&mut state.interactive), std::mem::take(&mut state.bulk))
+        };
+        for job in interactive.into_iter().chain(bulk) {
+            job.reply.give(Err(shutting_down()));
+        }
+    }
+
+    /// Jobs waiting.
+    pub(super) fn len(&self) -> usize {
+        let state = self.state();
+        state.interactive.len() + state.bulk.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics between the steps of a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn lane(&mut self, priority: Priority) -> &mut VecDeque<Job> {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Bulk => &mut self.bulk,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.interactive.is_empty() && self.bulk.is_empty()
+    }
+
+    /// Why a text of `bytes` bytes cannot be taken, if it cannot.
+    fn refusal(&self, bytes: usize) -> Option<Failure> {
+        if self.closed {
+            return Some(shutting_down());
+        }
+        let jobs = self.interactive.len() + self.bulk.len();
+        if jobs >= QUEUE_JOBS_MAX {
+            let message = format!("queue: holds {jobs} texts, at most {QUEUE_JOBS_MAX} may wait");
+            return Some(Failure::new(ErrorCode::Overloaded, message));
+        }
+        if self.text_bytes + bytes > QUEUE_TEXT_BYTES_MAX {
+            let message = format!(
+                "queue: holds {} bytes of text, {bytes} more would pass the limit of {QUEUE_TEXT_BYTES_MAX}",
+                self.text_bytes
+            );
+            return Some(Failure::new(ErrorCode::Overloaded, message));
+        }
+        None
+    }
+}
+
+fn shutting_down() -> Failure {
+    Failure::new(ErrorCode::ShuttingDown, "worker: is about to exit; its successor will answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{CancelFlag, Reply};
+    use embed_protocol::EmbedParams;
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    type Outcomes = mpsc::Receiver<Result<crate::batch::Answer, Failure>>;
+
+    fn job(text: &str, priority: Priority) -> (Job, Outcomes) {
+        let (sender, outcomes) = mpsc::channel();
+        let job = Job {
+            text: text.into(),
+            params: EmbedParams { priority, ..EmbedParams::default() },
+            received: Instant::now(),
+            deadline: None,
+            cancelled: CancelFlag::default(),
+            reply: Reply::new(move |outcome| drop(sender.send(outcome))),
+        };
+        (job, outcomes)
+    }
+
+    #[test]
+    fn each_lane_is_first_in_first_out() {
+        let queue = Queue::default();
+        for text in ["a", "b"] {
+            for lane in [Priority::Bulk, Priority::Interactive] {
+                queue.push(job(text, lane).0).expect("room");
+            }
+        }
+        assert_eq!(queue.len(), 4);
+        for lane in [Priority::Interactive, Priority::Bulk] {
+            let texts = [queue.pop(lane), queue.pop(lane), queue.pop(lane)];
+            let texts = texts.map(|job| job.map(|job| job.text.clone()));
+            assert_eq!(texts, [Some("a".into()), Some("b".into()), None]);
+        }
+    }
+
+    #[test]
+    fn the_last_job_that_fits_is_taken_and_the_next_is_refused() {
+        let queue = Queue::default();
+        for _ in 0..QUEUE_JOBS_MAX {
+            queue.push(job("", Priority::Bulk).0).expect("room");
+        }
+        let rejected = queue.push(job("", Priority::Interactive).0).expect_err("full");
+        assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
+        assert!(rejected.failure.message.contains("16384"), "{}", rejected.failure.message);
+        queue.pop(Priority::Bulk).expect("a job");
+        queue.push(job("", Priority::Interactive).0).expect("room again");
+    }
+
+    #[test]
+    fn bytes_are_counted_in_and_out() {
+        let queue = Queue::default();
+        let half = "x".repeat(QUEUE_TEXT_BYTES_MAX / 2);
+        queue.push(job(&half, Priority::Bulk).0).expect("room");
+        queue.push(job(&half, Priority::Interactive).0).expect("room");
+        let rejected = queue.push(job("x", Priority::Bulk).0).expect_err("full");
+        assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
+        queue.push(job("", Priority::Bulk).0).expect("an empty text has no bytes");
+        queue.pop(Priority::Interactive).expect("a job");
+        queue.push(job(&half, Priority::Bulk).0).expect("room again");
+    }
+
+    #[test]
+    fn a_closed_queue_refuses_and_a_cleared_one_answers() {
+        let queue = Queue::default();
+        let (waiting, outcomes) = job("a", Priority::Bulk);
+        queue.push(waiting).expect("room");
+        queue.close();
+        let rejected = queue.push(job("b", Priority::Bulk).0).expect_err("closed");
+        assert_eq!(rejected.failure.code, ErrorCode::ShuttingDown);
+        assert!(queue.wait(), "what waits is still to be done");
+        queue.clear();
+        assert!(!queue.wait(), "nothing waits and nothing will come");
+        let outcome = outcomes.recv().expect("answered").expect_err("not done");
+        assert_eq!(outcome.code, ErrorCode::ShuttingDown);
+    }
+
+    #[test]
+    fn a_forgotten_job_is_answered_as_a_defect() {
+        let (forgotten, outcomes) = job("a", Priority::Bulk);
+        drop(forgotten);
+        let outcome = outcomes.recv().expect("answered").expect_err("not done");
+        assert_eq!(outcome.code, ErrorCode::Internal);
+        assert!(outcomes.recv().is_err(), "answered once");
+    }
+
+    #[test]
+    fn a_job_is_obsolete_once_cancelled_or_late() {
+        let (mut job, _outcomes) = job("a", Priority::Bulk);
+        let now = job.received;
+        assert_eq!(job.obsolete(now), None);
+        job.deadline = Some(now + Duration::from_millis(5));
+        assert_eq!(job.obsolete(now + Duration::from_millis(4)), None);
+        let late = job.obsolete(now + Duration::from_millis(5)).expect("late");
+        assert_eq!(late.code, ErrorCode::Timeout);
+        assert!(late.message.contains("5 ms"), "{}", late.message);
+        job.cancelled.cancel();
+        assert_eq!(job.obsolete(now).map(|failure| failure.code), Some(ErrorCode::Cancelled));
+    }
+}

@@ -1,0 +1,173 @@
+//! `embed-worker embed`: texts in, JSON lines out, without a socket.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{ComputeArgs, failed, model_path};
+use crate::batch::Failure;
+use crate::config::BATCH_TOKENS;
+use crate::engine::{Engine, TokenBatch, Tokenized, check_dimensions};
+
+#[derive(Debug, Args)]
+pub(super) struct EmbedArgs {
+    /// The texts; without any, and without --file, each line of standard input is one
+    texts: Vec<String>,
+    /// Read the texts from this file, one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    file: Option<PathBuf>,
+    /// The GGUF file [default: the model that ships with the package]
+    #[arg(long, env = "EMBED_MODEL", value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Cut texts at the model's context instead of refusing them
+    #[arg(long)]
+    truncate: bool,
+    /// Leave vectors as the model gives them instead of scaling them to unit length
+    #[arg(long)]
+    no_normalize: bool,
+    /// Keep the first N dimensions only (Matryoshka)
+    #[arg(long, value_name = "N")]
+    dimensions: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// One line of output.
+#[derive(Serialize)]
+struct Line {
+    index: usize,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Vector { tokens: usize, truncated: bool, vector: Vec<f32> },
+    Error { error: ErrorLine },
+}
+
+#[derive(Serialize)]
+struct ErrorLine {
+    code: &'static str,
+    message: String,
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message } = failure;
+        Self::Error { error: ErrorLine { code: code.as_str(), message } }
+    }
+}
+
+pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<ExitCode> {
+    let model = model_path::resolve(args.model.as_ref())?;
+    let mut engine = Engine::open(&model, &args.compute.options())
+        .map_err(|error| failed(&Failure::from(&error)))?;
+    check_dimensions(args.dimensions, engine.info().dimensions)
+        .map_err(|error| failed(&Failure::from(&error)))?;
+    let progress = progress(args)?;
+    let mut writer = Writer {
+        engine: &mut engine,
+        args,
+        out: BufWriter::new(std::io::stdout().lock()),
+        batch: TokenBatch::new(),
+        waiting: Vec::new(),
+        failures: 0,
+        progress,
+    };
+    if args.texts.is_empty() {
+        let input: Box<dyn BufRead> = match &args.file {
+            Some(path) => Box::new(BufReader::new(
+                File::open(path).with_context(|| format!("file `{}`", path.display()))?,
+            )),
+            None => Box::new(std::io::stdin().lock()),
+        };
+        for (index, line) in input.lines().enumerate() {
+            writer.add(index, &line.with_context(|| format!("text {index}"))?)?;
+        }
+    } else {
+        for (index, text) in args.texts.iter().enumerate() {
+            writer.add(index, text)?;
+        }
+    }
+    writer.finish()
+}
+
+/// A bar where somebody watches and the number of texts is known.
+fn progress(args: &EmbedArgs) -> anyhow::Result<ProgressBar> {
+    let Some(path) = &args.file else { return Ok(ProgressBar::hidden()) };
+    if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let file = File::open(path).with_context(|| format!("file `{}`", path.display()))?;
+    let texts = BufReader::new(file).split(b'\n').count();
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts, {per_sec}, {eta} left")?;
+    Ok(ProgressBar::new(texts as u64).with_style(style))
+}
+
+/// Collects texts to batches and writes their lines in order.
+struct Writer<'a, W: Write> {
+    engine: &'a mut Engine,
+    args: &'a EmbedArgs,
+    out: W,
+    batch: TokenBatch,
+    /// Lines not yet written: `Ok` for a text of the batch, `Err` for one that failed before.
+    waiting: Vec<(usize, Result<Tokenized, Failure>)>,
+    failures: usize,
+    progress: ProgressBar,
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn add(&mut self, index: usize, text: &str) -> anyhow::Result<()> {
+        let tokenized = self.engine.tokenize(text, self.args.truncate, &mut self.batch);
+        self.waiting.push((index, tokenized.map_err(|error| Failure::from(&error))));
+        // One text more may exceed the batch's size by a context; the engine takes that.
+        if self.batch.tokens() + self.engine.info().context_tokens > self.engine.batch_tokens_max()
+            || self.batch.tokens() >= BATCH_TOKENS
+        {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let rows = self.engine.embed(&self.batch);
+        let mut row = 0;
+        for (index, tokenized) in self.waiting.drain(..) {
+            let outcome = tokenized.and_then(|tokenized| {
+                let rows = rows.as_ref().map_err(|error| Failure::from(error))?;
+                row += 1;
+                rows.vector(row - 1, self.args.dimensions, !self.args.no_normalize)
+                    .map(|vector| Outcome::Vector {
+                        tokens: tokenized.tokens,
+                        truncated: tokenized.truncated,
+                        vector,
+                    })
+                    .map_err(|error| Failure::from(&error))
+            });
+            let outcome = outcome.unwrap_or_else(|failure| {
+                self.failures += 1;
+                failure.into()
+            });
+            serde_json::to_writer(&mut self.out, &Line { index, outcome })?;
+            self.out.write_all(b"\n")?;
+            self.progress.inc(1);
+        }
+        self.batch.clear();
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<ExitCode> {
+        self.flush()?;
+        self.progress.finish_and_clear();
+        Ok(if self.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,117 @@
+//! The command line: what each command is called and takes, and how it ends.
+//!
+//! The only place of this crate that writes to standard output.
+
+mod embed;
+mod info;
+mod model_path;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::batch::Failure;
+use crate::engine::EngineOptions;
+use crate::kernels::Isa;
+use crate::{config, threads};
+
+/// Text embeddings from a mapped GGUF model.
+///
+/// Node programs use the package @embed/client, which starts this worker by itself. On the command
+/// line, `embed` turns texts into vectors at once and `info` tells what a model file is.
+#[derive(Debug, Parser)]
+#[command(name = "embed-worker", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a model to the programs of this user until nobody is connected
+    Serve(serve::ServeArgs),
+    /// Turn texts into vectors: one JSON object a line
+    Embed(embed::EmbedArgs),
+    /// Tell what a GGUF model is
+    Info(info::InfoArgs),
+}
+
+/// How to compute; nothing here changes a vector.
+#[derive(Debug, Args)]
+struct ComputeArgs {
+    /// Threads that compute [default: the physical cores]
+    #[arg(long, env = "EMBED_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    threads: Option<u16>,
+    /// Instruction set of the kernels [default: the best that this processor has]
+    #[arg(long, env = "EMBED_ISA", value_name = "NAME", value_parser = isa)]
+    isa: Option<Isa>,
+}
+
+fn isa(name: &str) -> Result<Isa, crate::kernels::IsaError> {
+    Isa::by_name(name)
+}
+
+impl ComputeArgs {
+    fn options(&self) -> EngineOptions {
+        EngineOptions {
+            threads: self.threads.map_or_else(threads::physical_cores, usize::from),
+            isa: self.isa.unwrap_or_else(Isa::best),
+            batch_tokens: config::BATCH_TOKENS,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+///
+/// Exit codes: 0 if all went well, 1 if something failed, 2 if the command line was wrong.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Info(args) => info::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error, as much as `EMBED_LOG` says. Writing them never fails aloud: the client
+/// that read them may be gone.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("EMBED_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Whether whoever read our output has had enough, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A sentence for a person, on standard error.
+fn complain(sentence: &str) {
+    use std::io::Write;
+    // If nobody reads it, there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{sentence}");
+}
+
+/// A failure of the engine as an error of the command.
+fn failed(failure: &Failure) -> anyhow::Error {
+    anyhow::anyhow!("{} ({})", failure.message, failure.code)
+}

@@ -1,0 +1,179 @@
+//! `embed-worker serve`: the worker itself.
+//!
+//! Tells whoever started it how that went, in one line of JSON on standard output, and writes nothing
+//! there afterwards.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use embed_protocol::{
+    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerHello,
+};
+use serde::Serialize;
+
+use super::{ComputeArgs, failed, model_path};
+use crate::batch::{Batcher, Failure, sentence};
+use crate::config::IDLE_TIMEOUT;
+use crate::engine::Engine;
+use crate::server::{Claim, Claimed, Ready, Service, serve};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// The GGUF file [default: the model that ships with the package]
+    #[arg(long, env = "EMBED_MODEL", value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Where to listen: a socket's path, or a pipe's name [default: this user's endpoint for the model]
+    #[arg(long, value_name = "ADDRESS")]
+    endpoint: Option<PathBuf>,
+    /// Seconds to stay after the last client has gone
+    #[arg(long, env = "EMBED_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT.as_secs_f64(), value_parser = seconds)]
+    idle_timeout: f64,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Longest time that makes sense anywhere here: a year.
+const SECONDS_MAX: f64 = 365.0 * 24.0 * 3600.0;
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("is `{text}`, must be a number of seconds from 0 to {SECONDS_MAX}")),
+    }
+}
+
+/// The one line on standard output.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a> {
+    Ready { endpoint: &'a str, pid: u32 },
+    Exists { endpoint: &'a str },
+    Error { code: ErrorCode, message: &'a str },
+}
+
+pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    match start(args) {
+        Ok(code) => Ok(code),
+        Err(failure) => {
+            say(&Line::Error { code: failure.code, message: &failure.message })?;
+            Err(failed(&failure))
+        }
+    }
+}
+
+fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
+    let unavailable =
+        |error: &dyn std::error::Error| Failure::new(ErrorCode::WorkerUnavailable, sentence(error));
+    let model = model_path::resolve(args.model.as_ref())
+        .map_err(|error| Failure::new(ErrorCode::ModelNotFound, format!("{error:#}")))?;
+    let endpoint = match &args.endpoint {
+        Some(address) => Endpoint::at(address),
+        None => {
+            let identity = ModelIdentity::of_file(&model).map_err(|error| {
+                Failure::new(
+                    ErrorCode::ModelNotFound,
+                    format!("file `{}`: {error}", model.display()),
+                )
+            })?;
+            Endpoint::for_model(&identity, env!("CARGO_PKG_VERSION"))
+        }
+    };
+    // The lock before the model: of many workers that are started at once, all but one leave here.
+    let claim = match Claim::take(&endpoint).map_err(|error| unavailable(&error))? {
+        Claimed::Ours(claim) => claim,
+        Claimed::Theirs => {
+            let line = Line::Exists { endpoint: &endpoint.to_string() };
+            say(&line).map_err(|error| {
+                Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}"))
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let engine =
+        Engine::open(&model, &args.compute.options()).map_err(|error| Failure::from(&error))?;
+    tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
+    let hello = hello(&engine);
+    let batcher = Batcher::start(engine).map_err(|error| unavailable(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| unavailable(&error))?;
+    runtime.block_on(async {
+        let listener = claim.listen().map_err(|error| unavailable(&error))?;
+        let ready = Ready::here(&endpoint);
+        let service = Service::new(hello, batcher);
+        let signal = stop_signal();
+        say(&Line::Ready { endpoint: &ready.endpoint.to_string_lossy(), pid: ready.pid })
+            .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
+        let idle_timeout = Duration::from_secs_f64(args.idle_timeout);
+        serve(&service, listener, idle_timeout, signal).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn hello(engine: &Engine) -> WorkerHello {
+    let info = engine.info();
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    WorkerHello {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        kernels: engine.kernels(),
+        model: ModelInfo {
+            name: info.name.clone(),
+            architecture: info.architecture.clone(),
+            dimensions: number(info.dimensions),
+            context_tokens: number(info.context_tokens),
+            pooling: info.pooling.clone(),
+            quantization: info.quantization.clone(),
+            fingerprint: info.fingerprint.clone(),
+        },
+    }
+}
+
+/// Writes the one line.
+fn say(line: &Line<'_>) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    serde_json::to_writer(&mut stdout, line).context("standard output: cannot be written")?;
+    stdout.write_all(b"\n").context("standard output: cannot be written")?;
+    stdout.flush().context("standard output: cannot be written")
+}
+
+/// Waits for the system's ways to ask a program to stop. A terminal that closes asks too.
+#[cfg(unix)]
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(|kind| signal(kind).ok());
+    let [terminate, interrupt, hangup] = signals.map(|signal| async {
+        match signal {
+            Some(mut signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    });
+    tokio::select! {
+        () = terminate => {}
+        () = interrupt => {}
+        () = hangup => {}
+    }
+}
+
+/// Waits for Ctrl-C, Ctrl-Break, or the console to close.
+#[cfg(windows)]
+async fn stop_signal() {
+    use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
+    let (Ok(mut c), Ok(mut brk), Ok(mut close)) = (ctrl_c(), ctrl_break(), ctrl_close()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = c.recv() => {}
+        _ = brk.recv() => {}
+        _ = close.recv() => {}
+    }
+}

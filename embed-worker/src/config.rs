@@ -1,0 +1,37 @@
+//! Every limit of the worker that is not the protocol's: plain numbers, each with its reason.
+
+use std::time::Duration;
+
+/// Texts that may wait at once, over all connections.
+pub const QUEUE_JOBS_MAX: usize = 16_384;
+
+/// Bytes of text that may wait at once, over all connections; a sixth of the worker's memory.
+pub const QUEUE_TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of texts whose last part has not arrived, over all connections.
+pub const UNFINISHED_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Connections at once: more than a user has programs, and 256 pairs of buffers are some 32 MB at
+/// the very worst.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Tokens of one batch of bulk work.
+///
+/// Products reach their speed at some hundred tokens; more would only make an interactive text wait
+/// longer for the next batch.
+pub const BATCH_TOKENS: usize = 512;
+
+/// How long a new connection may take for its hello.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a worker stays after its last client has gone, unless told otherwise.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a worker that was told to stop goes on with what it has begun.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last answers to a peer that broke the protocol may take to leave.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pause after `accept` failed, for example for want of file descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
