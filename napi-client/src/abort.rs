@@ -4,7 +4,7 @@ use napi::bindgen_prelude::*;
 use napi::{Env, Unknown};
 use tokio::task::AbortHandle;
 
-use crate::arguments::property;
+use crate::arguments::{global, property};
 use crate::errors::{Rejection, abort_error};
 use crate::promise::Settlement;
 
@@ -26,7 +26,7 @@ pub(crate) struct Signal<'env> {
 impl<'env> Signal<'env> {
     /// `value` as a signal, if it is one.
     pub(crate) fn from_value(env: &'env Env, value: Unknown<'env>) -> Result<Option<Self>> {
-        let class: Function<(), Unknown> = env.get_global()?.get_named_property("AbortSignal")?;
+        let class: Function<(), Unknown> = global(env, "AbortSignal")?;
         if value.instanceof(class)? {
             Ok(Some(Self { env, object: value.coerce_to_object()? }))
         } else {

@@ -56,7 +56,7 @@ impl Input {
             )));
         }
         // A plain copy: holes are undefined in it, and getters and proxies have had their say.
-        let array_class: Object = env.get_global()?.get_named_property("Array")?;
+        let array_class: Object = global(env, "Array")?;
         let from: Function<Unknown, Array> = property(env, array_class, "from")?;
         let array = from.bind(array_class)?.call(value)?;
         let mut texts = Vec::with_capacity(array.len() as usize);
@@ -128,7 +128,14 @@ impl<'env> Options<'env> {
         let object = value.coerce_to_object()?;
         refuse_unknown(env, object)?;
         let get = |name: &'static str| -> std::result::Result<Given<'env>, Rejection> {
-            Ok(Given { name, value: property(env, object, name)? })
+            match property(env, object, name) {
+                Ok(value) => Ok(Given { name, value }),
+                // napi keeps what was thrown by reference, and there is none to a primitive.
+                Err(error) if error.status == Status::InvalidArg => Err(Rejection::argument(
+                    format!("options.{name}: its getter threw something other than an object"),
+                )),
+                Err(error) => Err(error.into()),
+            }
         };
         Ok(Self {
             model: get("model")?.path()?,
@@ -269,7 +276,7 @@ fn callback<'env>(
 
 /// A misspelt option must not be silently without effect.
 fn refuse_unknown(env: &Env, object: Object) -> std::result::Result<(), Rejection> {
-    let object_class: Object = env.get_global()?.get_named_property("Object")?;
+    let object_class: Object = global(env, "Object")?;
     let keys: Function<Object, Vec<String>> = property(env, object_class, "keys")?;
     for name in keys.call(object)? {
         if OPTIONS_TO_COME.contains(&name.as_str()) {
@@ -287,13 +294,18 @@ fn refuse_unknown(env: &Env, object: Object) -> std::result::Result<(), Rejectio
     Ok(())
 }
 
+/// `globalThis[name]`, of a type that the language gives it.
+pub(crate) fn global<T: FromNapiValue>(env: &Env, name: &str) -> Result<T> {
+    env.get_global()?.get_named_property_unchecked(name)
+}
+
 /// `object[name]`; what a getter throws is the error.
 pub(crate) fn property<'env, T: FromNapiValue>(
     env: &Env,
     object: Object<'env>,
     name: &str,
 ) -> Result<T> {
-    let reflect: Object = env.get_global()?.get_named_property("Reflect")?;
+    let reflect: Object = global(env, "Reflect")?;
     let get: Function<FnArgs<(Object, &str)>, T> = reflect.get_named_property("get")?;
     get.call((object, name).into())
 }
