@@ -8,7 +8,9 @@
 //! frame -> server -> batch -> engine -> tokenizer -> model -> kernels -> mapped blocks (gguf)
 //! ```
 
+pub mod engine;
 pub mod gguf;
 pub mod kernels;
+pub mod model;
 pub mod threads;
 pub mod tokenizer;

@@ -20,6 +20,10 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::kernels::DType;
+
 pub use error::GgufError;
 pub use mmap::Slice;
 pub use tensor::Tensor;
@@ -112,9 +116,25 @@ impl GgufFile {
         self.tensors.all()
     }
 
-    /// The tensor with this name.
-    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.find(name)
+    /// A handle of the tensor with this name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.tensors.find(name).cloned()
+    }
+
+    /// The type that most of the tensors' bytes have; `None` without tensors.
+    pub fn main_dtype(&self) -> Option<DType> {
+        let bytes_of = |dtype: DType| -> usize {
+            let same = self.tensors().iter().filter(|tensor| tensor.dtype() == dtype);
+            same.map(|tensor| tensor.bytes().len()).sum()
+        };
+        DType::ALL.into_iter().max_by_key(|dtype| bytes_of(*dtype)).filter(|d| bytes_of(*d) > 0)
+    }
+
+    /// SHA-256 of metadata and tensor table, in hexadecimal: files that differ in architecture,
+    /// sizes, vocabulary or tensor types have different ones. The weights are not part of it.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(&self.map.bytes()[..self.tensors.table_end()]);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Every key with its value, in the order of the file.

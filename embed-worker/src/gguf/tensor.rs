@@ -41,7 +41,7 @@ impl Tensor {
 
     /// The dimensions in the file's order, fastest first: a matrix of `[rows, cols]` is
     /// `[cols, rows]` here. One to four, none of them zero.
-    pub fn dims(&self) -> &[usize] {
+    pub fn shape(&self) -> &[usize] {
         &self.dims[..self.n_dims.into()]
     }
 
@@ -78,6 +78,8 @@ pub(super) struct TensorTable {
     tensors: Vec<Tensor>,
     /// Indices of `tensors`, in the order of their names.
     by_name: Vec<u32>,
+    /// Where the table ends in the file.
+    end: usize,
 }
 
 impl TensorTable {
@@ -95,14 +97,19 @@ impl TensorTable {
         for index in 0..n_tensors {
             infos.push(TensorInfo::read(reader, index)?);
         }
-        let data_start = reader.offset().next_multiple_of(alignment);
+        let end = reader.offset();
+        let data_start = end.next_multiple_of(alignment);
         let tensors = infos
             .into_iter()
             .map(|info| info.locate(map, data_start, alignment))
             .collect::<Result<Vec<_>, _>>()?;
         refuse_overlaps(&tensors)?;
         let by_name = sort_names(&tensors)?;
-        Ok(Self { tensors, by_name })
+        Ok(Self { tensors, by_name, end })
+    }
+
+    pub(super) fn table_end(&self) -> usize {
+        self.end
     }
 
     pub(super) fn all(&self) -> &[Tensor] {

@@ -38,7 +38,7 @@ fn a_file_made_by_hand_reads_back() {
     assert_eq!(file.u32("some.key").expect("a number"), Some(77));
     assert_eq!(file.u32("no.key").expect("absent"), None);
     let tensor = file.tensor("w").expect("the tensor");
-    assert_eq!((tensor.dims(), tensor.rows(), tensor.cols()), (&[2, 3][..], 3, 2));
+    assert_eq!((tensor.shape(), tensor.rows(), tensor.cols()), (&[2, 3][..], 3, 2));
     assert_eq!(tensor.bytes(), &bytes[tensor.offset()..][..24]);
     assert!(file.tensor("W").is_none());
 }
@@ -65,7 +65,7 @@ fn everything_may_cross_threads() {
 fn tensors_outlive_the_file_they_came_from() {
     let tensor = {
         let file = GgufFile::from_bytes(small()).expect("a valid file");
-        file.tensor("w").expect("the tensor").clone()
+        file.tensor("w").expect("the tensor")
     };
     assert_eq!(tensor.bytes().len(), 24);
 }

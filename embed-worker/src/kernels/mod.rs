@@ -1,5 +1,7 @@
 //! Kernels.
 
 pub mod dtype;
+pub mod law;
 
 pub use dtype::DType;
+pub use law::*;

@@ -4,7 +4,7 @@
 //! The rows follow `src/models/*.cpp` of llama.cpp, whose converter wrote the files.
 
 /// How a token learns where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// A learned vector for each position is added to the token's (`position_embd.weight`).
     Learned,
@@ -57,11 +57,7 @@ pub struct Architecture {
 /// Every architecture that runs.
 pub const ARCHITECTURES: [Architecture; 2] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
-    Architecture {
-        name: "bert",
-        positions: Positions::Learned,
-        feed_forward: FeedForward::Gelu,
-    },
+    Architecture { name: "bert", positions: Positions::Learned, feed_forward: FeedForward::Gelu },
     // nomic-embed-text v1 and v1.5.
     Architecture {
         name: "nomic-bert",

@@ -68,7 +68,9 @@ pub enum ModelError {
         found: DType,
     },
     /// A weight is NaN or infinite.
-    #[error("tensor `{tensor}`: the weight or scale at row {row}, element {element} is not finite; the file is damaged")]
+    #[error(
+        "tensor `{tensor}`: the weight or scale at row {row}, element {element} is not finite; the file is damaged"
+    )]
     NotFinite {
         /// Name of the tensor.
         tensor: String,

@@ -4,7 +4,7 @@
 
 use super::architecture::{Architecture, Pooling, Positions};
 use super::error::ModelError;
-use crate::gguf::{GgufFile, Metadata};
+use crate::gguf::GgufFile;
 
 /// Most layers: the deepest published model has some hundred.
 const BLOCKS_MAX: u32 = 1024;
@@ -60,14 +60,14 @@ impl Hyperparameters {
     ///
     /// A missing or wrong key, by its name.
     pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
-        let metadata = file.metadata();
-        let name = metadata.str("general.architecture")?.ok_or_else(|| ModelError::KeyMissing {
-            key: "general.architecture".into(),
+        let name = file
+            .str("general.architecture")?
+            .ok_or_else(|| ModelError::KeyMissing { key: "general.architecture".into() })?;
+        let architecture = Architecture::by_name(name).ok_or_else(|| ModelError::Architecture {
+            found: name.into(),
+            supported: Architecture::names(),
         })?;
-        let architecture = Architecture::by_name(name).ok_or_else(|| {
-            ModelError::Architecture { found: name.into(), supported: Architecture::names() }
-        })?;
-        let keys = Keys { metadata, prefix: name };
+        let keys = Keys { file, prefix: name };
 
         let hidden = keys.size("embedding_length", HIDDEN_MAX)?;
         let heads = keys.size("attention.head_count", HIDDEN_MAX)?;
@@ -79,7 +79,7 @@ impl Hyperparameters {
             ));
         }
         let head_dim = hidden / heads;
-        if metadata.bool(&keys.full("attention.causal"))? == Some(true) {
+        if file.bool(&keys.full("attention.causal"))? == Some(true) {
             return Err(ModelError::KeyUnsupported {
                 key: keys.full("attention.causal"),
                 found: "true".into(),
@@ -95,7 +95,7 @@ impl Hyperparameters {
             head_dim,
             inner: keys.size("feed_forward_length", WIDTH_MAX)?,
             context_tokens: keys.size("context_length", CONTEXT_MAX)?,
-            token_types: size(metadata, "tokenizer.ggml.token_type_count".into(), WIDTH_MAX)?,
+            token_types: size(file, "tokenizer.ggml.token_type_count".into(), WIDTH_MAX)?,
             norm_epsilon: keys.epsilon()?,
             rope: match architecture.positions {
                 Positions::Learned => None,
@@ -109,7 +109,7 @@ impl Hyperparameters {
 
 /// The keys of one architecture: `PREFIX.…`.
 struct Keys<'a> {
-    metadata: &'a Metadata,
+    file: &'a GgufFile,
     prefix: &'a str,
 }
 
@@ -128,13 +128,13 @@ impl Keys<'_> {
 
     /// A required count between 1 and `most`.
     fn size(&self, key: &str, most: u32) -> Result<usize, ModelError> {
-        size(self.metadata, self.full(key), most)
+        size(self.file, self.full(key), most)
     }
 
     fn epsilon(&self) -> Result<f32, ModelError> {
         let key = "attention.layer_norm_epsilon";
         let epsilon = self
-            .metadata
+            .file
             .f32(&self.full(key))?
             .ok_or_else(|| ModelError::KeyMissing { key: self.full(key) })?;
         if epsilon.is_finite() && epsilon >= 0.0 {
@@ -145,11 +145,11 @@ impl Keys<'_> {
     }
 
     fn rope(&self, default_base: f32, head_dim: usize) -> Result<Rope, ModelError> {
-        let base = self.metadata.f32(&self.full("rope.freq_base"))?.unwrap_or(default_base);
+        let base = self.file.f32(&self.full("rope.freq_base"))?.unwrap_or(default_base);
         if !(base.is_finite() && base > 0.0) {
             return Err(self.value("rope.freq_base", base, "finite and above zero"));
         }
-        let dims = match self.metadata.u32(&self.full("rope.dimension_count"))? {
+        let dims = match self.file.u32(&self.full("rope.dimension_count"))? {
             Some(dims) => dims as usize,
             None => head_dim,
         };
@@ -157,7 +157,7 @@ impl Keys<'_> {
             let wanted = format!("even, and from 2 to the head's width, {head_dim}");
             return Err(self.value("rope.dimension_count", dims, wanted));
         }
-        if let Some(scaling) = self.metadata.str(&self.full("rope.scaling.type"))?
+        if let Some(scaling) = self.file.str(&self.full("rope.scaling.type"))?
             && scaling != "none"
         {
             return Err(ModelError::KeyUnsupported {
@@ -181,7 +181,7 @@ impl Keys<'_> {
             found: found.into(),
             wanted: "only MEAN and CLS make one vector of a text here",
         };
-        match self.metadata.u32(&key)? {
+        match self.file.u32(&key)? {
             Some(1) => Ok((Pooling::Mean, true)),
             Some(2) => Ok((Pooling::Cls, true)),
             Some(0) => Err(unsupported("NONE")),
@@ -189,7 +189,7 @@ impl Keys<'_> {
             Some(4) => Err(unsupported("RANK")),
             Some(other) => Err(unsupported(&other.to_string())),
             None => {
-                let name = self.metadata.str("general.name")?.unwrap_or_default();
+                let name = self.file.str("general.name")?.unwrap_or_default();
                 let name = name.to_ascii_lowercase();
                 let cls = CLS_FAMILIES.iter().any(|family| name.contains(family));
                 Ok((if cls { Pooling::Cls } else { Pooling::Mean }, false))
@@ -199,8 +199,8 @@ impl Keys<'_> {
 }
 
 /// A required count between 1 and `most`.
-fn size(metadata: &Metadata, key: String, most: u32) -> Result<usize, ModelError> {
-    match metadata.u32(&key)? {
+fn size(file: &GgufFile, key: String, most: u32) -> Result<usize, ModelError> {
+    match file.u32(&key)? {
         None => Err(ModelError::KeyMissing { key }),
         Some(value) if (1..=most).contains(&value) => Ok(value as usize),
         Some(value) => Err(ModelError::KeyValue {

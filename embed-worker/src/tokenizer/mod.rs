@@ -1,1 +1,78 @@
-//! Tokenizer.
+//! Text to token ids, on the vocabulary where the file's map has it.
+//!
+//! The files are named after the stages of Hugging Face's pipeline, whose ids these must equal:
+//! special tokens are cut out of the raw text, the rest is normalised, split into words, and the
+//! words into pieces. The `tokenizers` crate is the judge of that in the tests. Where llama.cpp
+//! differs (one-to-one NFD, no limit on word length), this follows Hugging Face, as models do.
+//!
+//! Text streams through: beside the ids, memory does not grow with its length.
+//!
+//! Knows nothing about models, batches or prefixes.
+
+mod error;
+mod keys;
+mod normalize;
+mod pretokenize;
+mod special;
+mod vocab;
+mod wordpiece;
+
+pub use error::TokenizerError;
+
+use crate::gguf::GgufFile;
+use keys::MODEL;
+use wordpiece::WordPiece;
+
+/// A tokenizer, made from a file's vocabulary. Keeps the file mapped.
+#[derive(Debug)]
+pub struct Tokenizer {
+    model: Model,
+}
+
+/// What turns words into pieces. One so far; the others are refused by name.
+#[derive(Debug)]
+enum Model {
+    WordPiece(WordPiece),
+}
+
+/// What [`Tokenizer::encode`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Tokens of the whole text, special tokens included, beyond the limit too.
+    pub tokens: usize,
+}
+
+impl Tokenizer {
+    /// Reads the `tokenizer.ggml.*` keys of `file`.
+    ///
+    /// # Errors
+    ///
+    /// A kind of tokenizer that is not supported, a missing or contradictory key, an id beyond
+    /// the vocabulary: see [`TokenizerError`].
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
+        let name = file.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
+        let model = match name {
+            "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
+            found => return Err(TokenizerError::unsupported(found)),
+        };
+        Ok(Self { model })
+    }
+
+    /// How many token ids there are.
+    pub fn vocabulary(&self) -> usize {
+        match &self.model {
+            Model::WordPiece(model) => model.vocabulary(),
+        }
+    }
+
+    /// Appends the ids of `text` to `out`, special tokens included, at most `limit` of them.
+    ///
+    /// A longer text is cut as Hugging Face cuts: the first `limit - 1` ids, then the closing
+    /// special token. Its tokens are still counted to the end. A `limit` below 2 has no room for
+    /// the special tokens: nothing is appended.
+    pub fn encode(&self, text: &str, limit: usize, out: &mut Vec<u32>) -> Encoded {
+        match &self.model {
+            Model::WordPiece(model) => model.encode(text, limit, out),
+        }
+    }
+}

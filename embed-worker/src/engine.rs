@@ -1,0 +1,239 @@
+//! The engine: text in, vector out. Tokenizer and encoder of one mapped model, and nothing else.
+//!
+//! Synchronous and without I/O after [`Engine::open`]; it knows no queue, no clock and no socket.
+
+use std::path::Path;
+
+use crate::gguf::{GgufError, GgufFile};
+use crate::kernels::{DType, Isa, Kernels};
+use crate::model::pooling::{self, VectorError};
+use crate::model::{Encoder, Hyperparameters, ModelError};
+use crate::threads::Pool;
+use crate::tokenizer::{Tokenizer, TokenizerError};
+
+pub use crate::model::TokenBatch;
+
+/// How an engine computes; nothing here changes a vector.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Threads that compute, the caller's included.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Most tokens in a batch, if the model's context is not longer than that.
+    pub batch_tokens: usize,
+}
+
+/// What a model is, for a handshake or a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSummary {
+    /// `general.name`, or the file's name.
+    pub name: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Length of a vector.
+    pub dimensions: usize,
+    /// Most tokens in a text, special tokens included.
+    pub context_tokens: usize,
+    /// `mean` or `cls`.
+    pub pooling: String,
+    /// The type that most of the weights' bytes have.
+    pub quantization: String,
+    /// Digest of the header: architecture, sizes, tokenizer and tensor types.
+    pub fingerprint: String,
+}
+
+/// Why an engine cannot open a model or answer a text.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The file's structure.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The tokenizer's data.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The model's keys, tensors or weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The text's vector is none.
+    #[error(transparent)]
+    Vector(#[from] VectorError),
+    /// The text has more tokens than the context.
+    #[error(
+        "text: has {tokens} tokens, the model's context is {context_tokens}; shorten it or set `truncate`"
+    )]
+    TextTooLong {
+        /// Tokens of the text, special tokens included.
+        tokens: usize,
+        /// The model's limit.
+        context_tokens: usize,
+    },
+    /// More or fewer dimensions than the model has.
+    #[error("option `dimensions`: is {found}, the model gives 1 to {dimensions}")]
+    Dimensions {
+        /// What was asked for.
+        found: usize,
+        /// The vector's length.
+        dimensions: usize,
+    },
+}
+
+/// What tokenizing one text gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokenized {
+    /// Tokens that will be embedded, special tokens included.
+    pub tokens: usize,
+    /// Whether the text had more and was cut.
+    pub truncated: bool,
+}
+
+/// One model, ready to answer.
+#[derive(Debug)]
+pub struct Engine {
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    summary: ModelSummary,
+    batch_tokens_max: usize,
+}
+
+impl Engine {
+    /// Maps the model at `path` and checks everything about it but its blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, and where.
+    pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
+        let file = GgufFile::open(path)?;
+        let hyper = Hyperparameters::read(&file)?;
+        let tokenizer = Tokenizer::from_gguf(&file)?;
+        let summary = summarize(path, &file, &hyper)?;
+        let kernels = Kernels::new(options.isa);
+        let pool = Pool::new(options.threads);
+        let encoder = Encoder::new(&file, hyper, tokenizer.vocabulary(), kernels, pool)?;
+        let batch_tokens_max = options.batch_tokens.max(summary.context_tokens);
+        Ok(Self { tokenizer, encoder, summary, batch_tokens_max })
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &ModelSummary {
+        &self.summary
+    }
+
+    /// The model's sizes.
+    pub fn hyper(&self) -> &Hyperparameters {
+        self.encoder.hyper()
+    }
+
+    /// Name of the kernels, for example `x86_64-avx2`.
+    pub fn kernels(&self) -> &'static str {
+        self.encoder.kernels().name()
+    }
+
+    /// Most tokens that one batch may have; never less than the context, so that a text which fits
+    /// no batch does not exist.
+    pub fn batch_tokens_max(&self) -> usize {
+        self.batch_tokens_max
+    }
+
+    /// Adds `text` to `batch`.
+    ///
+    /// # Errors
+    ///
+    /// A text beyond the context, unless `truncate`; the batch is then as it was.
+    pub fn tokenize(
+        &mut self,
+        text: &str,
+        truncate: bool,
+        batch: &mut TokenBatch,
+    ) -> Result<Tokenized, EngineError> {
+        let context_tokens = self.summary.context_tokens;
+        batch.push_with(|ids| {
+            let tokens = self.tokenizer.encode(text, context_tokens, ids).tokens;
+            let truncated = tokens > context_tokens;
+            if truncated && !truncate {
+                return Err(EngineError::TextTooLong { tokens, context_tokens });
+            }
+            Ok(Tokenized { tokens: tokens.min(context_tokens), truncated })
+        })
+    }
+
+    /// Runs the model over `batch`.
+    ///
+    /// # Errors
+    ///
+    /// A damaged weight: no text of any batch can be answered rightly.
+    ///
+    /// # Panics
+    ///
+    /// If the batch has more than [`Self::batch_tokens_max`] tokens.
+    pub fn embed(&mut self, batch: &TokenBatch) -> Result<Rows<'_>, EngineError> {
+        assert!(batch.tokens() <= self.batch_tokens_max, "the packer keeps to the batch's limit");
+        let dimensions = self.summary.dimensions;
+        Ok(Rows { rows: self.encoder.forward(batch)?, dimensions })
+    }
+}
+
+/// The pooled rows of a batch, `[texts, dimensions]`, neither cut nor normalised.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    rows: &'a [f32],
+    dimensions: usize,
+}
+
+impl Rows<'_> {
+    /// The vector of text `text` as its caller wants it.
+    ///
+    /// # Errors
+    ///
+    /// `dimensions` out of range, or a row that is no answer; either costs this text only.
+    pub fn vector(
+        &self,
+        text: usize,
+        dimensions: Option<usize>,
+        normalize: bool,
+    ) -> Result<Vec<f32>, EngineError> {
+        let wanted = check_dimensions(dimensions, self.dimensions)?;
+        let row = &self.rows[text * self.dimensions..][..self.dimensions];
+        Ok(pooling::finish(row, wanted, normalize)?)
+    }
+}
+
+/// How many dimensions a caller gets who asks for `wanted` of a model's `dimensions`.
+///
+/// # Errors
+///
+/// None, or more than there are.
+pub fn check_dimensions(wanted: Option<usize>, dimensions: usize) -> Result<usize, EngineError> {
+    match wanted {
+        None => Ok(dimensions),
+        Some(found) if (1..=dimensions).contains(&found) => Ok(found),
+        Some(found) => Err(EngineError::Dimensions { found, dimensions }),
+    }
+}
+
+fn summarize(
+    path: &Path,
+    file: &GgufFile,
+    hyper: &Hyperparameters,
+) -> Result<ModelSummary, EngineError> {
+    let file_name = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file.str("general.name")?.map_or_else(file_name, str::to_owned);
+    Ok(ModelSummary {
+        name,
+        architecture: hyper.architecture.name.into(),
+        dimensions: hyper.hidden,
+        context_tokens: hyper.context_tokens,
+        pooling: hyper.pooling.name().into(),
+        quantization: main_dtype(file).to_string(),
+        fingerprint: String::new(),
+    })
+}
+
+/// The type that most of the weights' bytes have.
+fn main_dtype(file: &GgufFile) -> DType {
+    let bytes = |dtype: &DType| -> usize {
+        let of_type = file.tensors().iter().filter(|tensor| tensor.dtype() == *dtype);
+        of_type.map(|tensor| tensor.bytes().len()).sum()
+    };
+    DType::ALL.into_iter().max_by_key(bytes).unwrap_or(DType::F32)
+}

@@ -1,0 +1,18 @@
+//! The encoder: token ids in, one pooled row a text out.
+//!
+//! It knows layers and tensors; it does not know text, time, threads that it did not get, or files
+//! other than through [`crate::gguf`].
+
+pub mod architecture;
+mod encoder;
+mod error;
+pub mod hyper;
+pub mod pooling;
+mod scratch;
+mod token_batch;
+mod weights;
+
+pub use encoder::Encoder;
+pub use error::ModelError;
+pub use hyper::Hyperparameters;
+pub use token_batch::TokenBatch;

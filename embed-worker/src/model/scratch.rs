@@ -1,0 +1,97 @@
+//! Every buffer of a forward pass, kept from one to the next.
+//!
+//! What grows with the batch is the token states and their queries, keys and values; all else works
+//! on a tile of tokens at a time and stays small whatever the batch is.
+
+use super::architecture::FeedForward;
+use super::hyper::{Hyperparameters, Rope};
+use super::token_batch::TokenBatch;
+use crate::kernels::QuantizedRows;
+
+/// Tokens that go through a product together.
+///
+/// Enough that unpacking a panel of weights is a small part of using it, few enough that a tile's
+/// inner activations stay in the second-level cache.
+pub(super) const TILE_TOKENS: usize = 128;
+
+/// Buffers of a forward pass; shapes are row-major.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Token states, `[tokens, hidden]`.
+    pub(super) states: Vec<f32>,
+    /// Queries, keys and values side by side, `[tokens, 3 * hidden]`.
+    pub(super) qkv: Vec<f32>,
+    /// What attention gives, `[tokens, hidden]`.
+    pub(super) attended: Vec<f32>,
+    /// What a product adds to the states, `[tile, hidden]`.
+    pub(super) delta: Vec<f32>,
+    /// The feed-forward layer's inside, `[tile, inner]`.
+    pub(super) inner: Vec<f32>,
+    /// The gate of a gated feed-forward layer, `[tile, inner]`.
+    pub(super) gate: Vec<f32>,
+    /// A tile's rows as int8.
+    pub(super) quantized: QuantizedRows,
+    /// Tokens whose states stopped being finite, `[tokens]`.
+    pub(super) broken: Vec<bool>,
+    /// The answer, `[texts, hidden]`.
+    pub(super) rows: Vec<f32>,
+    /// Cosines and sines of the positions, `[longest, rope.dims / 2]` each.
+    pub(super) rope: RopeTable,
+}
+
+impl Scratch {
+    /// Makes room for `batch`.
+    pub(super) fn reserve(&mut self, hyper: &Hyperparameters, batch: &TokenBatch) {
+        let tokens = batch.tokens();
+        let tile = tokens.min(TILE_TOKENS);
+        grow(&mut self.states, tokens * hyper.hidden);
+        grow(&mut self.qkv, tokens * 3 * hyper.hidden);
+        grow(&mut self.attended, tokens * hyper.hidden);
+        grow(&mut self.delta, tile * hyper.hidden);
+        grow(&mut self.inner, tile * hyper.inner);
+        if hyper.architecture.feed_forward == FeedForward::SwiGlu {
+            grow(&mut self.gate, tile * hyper.inner);
+        }
+        self.rows.clear();
+        self.rows.resize(batch.texts() * hyper.hidden, 0.0);
+        if let Some(rope) = hyper.rope {
+            let longest = batch.ranges().map(|range| range.len()).max();
+            self.rope.reach(rope, longest.unwrap_or(0));
+        }
+        self.broken.clear();
+        self.broken.resize(tokens, false);
+    }
+}
+
+fn grow(buffer: &mut Vec<f32>, elements: usize) {
+    if buffer.len() < elements {
+        buffer.resize(elements, 0.0);
+    }
+}
+
+/// Cosines and sines for rotary positions, made as far as texts have been long.
+#[derive(Debug, Default)]
+pub(super) struct RopeTable {
+    pub(super) cos: Vec<f32>,
+    pub(super) sin: Vec<f32>,
+    positions: usize,
+}
+
+impl RopeTable {
+    /// Extends the table to `positions` rows.
+    ///
+    /// The angle of position `p` and pair `i` is `p * base^(-2i/dims)` (Su et al. 2021, arXiv
+    /// 2104.09864), in f64 so that late positions are as exact as early ones.
+    pub(super) fn reach(&mut self, rope: Rope, positions: usize) {
+        let pairs = rope.dims / 2;
+        for position in self.positions..positions {
+            for pair in 0..pairs {
+                let exponent = -2.0 * pair as f64 / rope.dims as f64;
+                let angle = position as f64 * f64::from(rope.base).powf(exponent);
+                self.cos.push(angle.cos() as f32);
+                self.sin.push(angle.sin() as f32);
+            }
+        }
+        self.positions = self.positions.max(positions);
+    }
+}

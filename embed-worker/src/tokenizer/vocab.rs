@@ -1,0 +1,264 @@
+//! Token to id, over the strings where the file's map has them.
+//!
+//! Private memory is 4 bytes a token for where it starts and 8 to 16 for the hash table: 0.4 MB for
+//! the 30,522 tokens of BERT.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::gguf::{GgufFile, IntegerArray, StringArray};
+
+use super::TokenizerError;
+use super::keys::{TOKEN_TYPE, TOKENS};
+
+/// What the converter puts before a token that starts a word, in place of the `##` that
+/// Hugging Face puts before one that does not.
+const WORD_START: &[u8] = "\u{2581}".as_bytes();
+
+/// Token types, as llama.cpp numbers them.
+const TYPE_CONTROL: i64 = 3;
+const TYPE_USER_DEFINED: i64 = 4;
+
+/// How many tokens with one home may follow each other. At half load and with a good hash the
+/// longest run in a vocabulary of a million is some 60.
+const PROBES_MAX: usize = 256;
+
+/// How many random keys are tried before the vocabulary is refused.
+const KEYS_MAX: usize = 8;
+
+/// An odd number without pattern: the golden ratio's fraction, as wyhash and others use.
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// No token has this slot: the largest id of a table is never used.
+const EMPTY: u32 = u32::MAX;
+
+/// Where in a word a piece may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// At its start.
+    Initial = 0,
+    /// After another piece.
+    Continuation = 1,
+}
+
+/// The tokens of a file.
+#[derive(Debug)]
+pub(super) struct Vocab {
+    tokens: StringArray,
+    types: Option<IntegerArray>,
+    table: Table,
+}
+
+/// A hash table of ids with linear probing.
+///
+/// The hash has a random key, so that nobody can choose colliding tokens in advance, and a run of
+/// probes is bounded, so that a load ends even if somebody could.
+#[derive(Debug)]
+struct Table {
+    /// Upper bits: tag, the top of the hash. Lower bits: id. The length is a power of two.
+    slots: Box<[u32]>,
+    id_bits: u32,
+    key: u64,
+    /// Bytes of the longest token in each position.
+    bytes_max: [usize; 2],
+}
+
+impl Vocab {
+    /// `piece_bytes_max`: longer tokens cannot be part of a word, and are left out.
+    pub(super) fn from_gguf(
+        file: &GgufFile,
+        piece_bytes_max: usize,
+    ) -> Result<Self, TokenizerError> {
+        let tokens = file.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
+        if tokens.is_empty() {
+            return Err(TokenizerError::Empty);
+        }
+        let types = file.integers(TOKEN_TYPE)?;
+        if let Some(types) = types.as_ref().filter(|types| types.len() != tokens.len()) {
+            let (found, tokens) = (types.len(), tokens.len());
+            return Err(TokenizerError::TypeCount { found, tokens });
+        }
+        let table = Table::new(&tokens);
+        let mut vocab = Self { tokens, types, table };
+        vocab.fill(piece_bytes_max)?;
+        Ok(vocab)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The tokens that the file marks as special; `None` if it marks none because it has no types.
+    pub(super) fn special_ids(&self) -> Option<Vec<u32>> {
+        let types = self.types.as_ref()?;
+        let is_special = |kind| matches!(kind, TYPE_CONTROL | TYPE_USER_DEFINED);
+        Some(
+            (0..)
+                .zip(types.iter())
+                .filter(|(_, kind)| is_special(*kind))
+                .map(|(id, _)| id)
+                .collect(),
+        )
+    }
+
+    /// What a special token looks like in a text. The converter marks a word's start on all but
+    /// control tokens, and old converters on these too.
+    pub(super) fn special_text(&self, id: u32) -> &[u8] {
+        if self.is_control(id) {
+            return self.tokens.get(id as usize).unwrap_or_default();
+        }
+        self.piece(id).1
+    }
+
+    /// The longest token that `text` starts with, and its bytes. `hashes` is scratch with room
+    /// for every byte of `text`.
+    pub(super) fn longest(
+        &self,
+        position: Position,
+        text: &str,
+        hashes: &mut [u64],
+    ) -> Option<(u32, usize)> {
+        let bytes = text.as_bytes();
+        let n_bytes = bytes.len().min(self.table.bytes_max[position as usize]);
+        let mut hash = self.table.start(position);
+        for (byte, place) in bytes[..n_bytes].iter().zip(&mut *hashes) {
+            hash = step(hash, *byte);
+            *place = hash;
+        }
+        (1..=n_bytes).rev().filter(|n_bytes| text.is_char_boundary(*n_bytes)).find_map(|n_bytes| {
+            let id = self.find(position, &bytes[..n_bytes], hashes[n_bytes - 1])?;
+            Some((id, n_bytes))
+        })
+    }
+
+    fn find(&self, position: Position, text: &[u8], hash: u64) -> Option<u32> {
+        let table = &self.table;
+        let tag = table.tag(hash);
+        let mut at = table.home(hash);
+        loop {
+            let slot = table.slots[at];
+            if slot == EMPTY {
+                return None;
+            }
+            if slot >> table.id_bits == tag {
+                let id = slot & table.id_mask();
+                if self.piece(id) == (position, text) {
+                    return Some(id);
+                }
+            }
+            at = table.next(at);
+        }
+    }
+
+    /// A token as pieces of words know it.
+    fn piece(&self, id: u32) -> (Position, &[u8]) {
+        let text = self.tokens.get(id as usize).unwrap_or_default();
+        if self.is_control(id) {
+            return (Position::Initial, text);
+        }
+        match text.strip_prefix(WORD_START) {
+            // The mark alone would be the empty word: it is the character as a continuation.
+            Some(rest) if !rest.is_empty() => (Position::Initial, rest),
+            _ => (Position::Continuation, text),
+        }
+    }
+
+    fn is_control(&self, id: u32) -> bool {
+        self.types.as_ref().and_then(|types| types.get(id as usize)) == Some(TYPE_CONTROL)
+    }
+
+    fn fill(&mut self, piece_bytes_max: usize) -> Result<(), TokenizerError> {
+        let mut collided = 0;
+        for _ in 0..KEYS_MAX {
+            self.table.clear();
+            match self.try_fill(piece_bytes_max) {
+                Ok(()) => return Ok(()),
+                Err(id) => collided = id,
+            }
+        }
+        Err(TokenizerError::Collisions { id: collided, probes: PROBES_MAX })
+    }
+
+    /// Puts every token into the table, or names the one that collides too often.
+    fn try_fill(&mut self, piece_bytes_max: usize) -> Result<(), u32> {
+        for id in (0..).take(self.tokens.len()) {
+            let (position, text) = self.piece(id);
+            if text.is_empty() || text.len() > piece_bytes_max {
+                continue;
+            }
+            let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
+            let n_bytes = text.len();
+            if let Some(at) = self.vacancy(position, text, hash).ok_or(id)? {
+                self.table.slots[at] = self.table.tag(hash) << self.table.id_bits | id;
+                let longest = &mut self.table.bytes_max[position as usize];
+                *longest = n_bytes.max(*longest);
+            }
+        }
+        Ok(())
+    }
+
+    /// The free slot for a token: `Some(None)` if an earlier token is the same (the lowest id
+    /// stays), `None` if the search took too long.
+    fn vacancy(&self, position: Position, text: &[u8], hash: u64) -> Option<Option<usize>> {
+        let table = &self.table;
+        let tag = table.tag(hash);
+        let mut at = table.home(hash);
+        for _ in 0..PROBES_MAX {
+            let slot = table.slots[at];
+            if slot == EMPTY {
+                return Some(Some(at));
+            }
+            let same = slot >> table.id_bits == tag
+                && self.piece(slot & table.id_mask()) == (position, text);
+            if same {
+                return Some(None);
+            }
+            at = table.next(at);
+        }
+        None
+    }
+}
+
+impl Table {
+    /// An empty table with room for `tokens`, at most half full.
+    fn new(tokens: &StringArray) -> Self {
+        // One id more than there are, so that no slot equals `EMPTY`. The tag has the rest: 11
+        // bits for the largest array that `StringArray` allows, 17 for BERT's vocabulary.
+        let id_bits = (tokens.len() as u32 + 1).next_power_of_two().trailing_zeros();
+        let n_slots = (tokens.len() * 2).next_power_of_two();
+        Self { slots: vec![EMPTY; n_slots].into(), id_bits, key: 0, bytes_max: [0; 2] }
+    }
+
+    /// Forgets everything and takes another random key.
+    fn clear(&mut self) {
+        self.slots.fill(EMPTY);
+        self.key = RandomState::new().hash_one(MULTIPLIER);
+        self.bytes_max = [0; 2];
+    }
+
+    fn start(&self, position: Position) -> u64 {
+        step(self.key, position as u8)
+    }
+
+    fn tag(&self, hash: u64) -> u32 {
+        (hash >> 32) as u32 >> self.id_bits
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    fn id_mask(&self) -> u32 {
+        (1 << self.id_bits) - 1
+    }
+}
+
+/// One byte into the hash: multiply to 128 bits and fold, after wyhash, so that every prefix of a
+/// word has its hash after one pass.
+fn step(hash: u64, byte: u8) -> u64 {
+    let product = u128::from(hash ^ u64::from(byte)) * u128::from(MULTIPLIER);
+    product as u64 ^ (product >> 64) as u64
+}

@@ -1,0 +1,199 @@
+//! Every model of a folder of fixtures that is too large to commit.
+//!
+//! `EMBED_TEST_FIXTURES` names a folder with `models/NAME-TYPE.gguf`, `reference/NAME.json` (in the
+//! form that `scripts/golden.py` reads) and `hostile/index.json` with the files that it lists.
+//! Without it the tests say aloud that they did nothing; the committed models cover every
+//! architecture, and `kernels` covers every tensor type by itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
+use embed_worker::kernels::Isa;
+use serde::Deserialize;
+
+use crate::golden::{WORST_SLACK, cosine, embed_alone, open};
+
+/// Architectures that run; models of others are hostile enough to be refused by name.
+const ARCHITECTURES: [&str; 2] = ["bert", "nomic-bert"];
+
+#[derive(Deserialize)]
+struct Reference {
+    arch: String,
+    tokenizer: String,
+    files: BTreeMap<String, File>,
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    file: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    label: String,
+    text: String,
+    ids_hf: Vec<u32>,
+    emb: BTreeMap<String, Option<Vec<f32>>>,
+    emb_dequant: BTreeMap<String, Option<Vec<f32>>>,
+}
+
+fn folder(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("EMBED_TEST_FIXTURES").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("{test}: skipped, set EMBED_TEST_FIXTURES to a folder of fixtures to run it");
+    }
+    folder
+}
+
+#[test]
+fn every_fixture_model_is_nearer_to_its_own_weights_than_llama_cpp() {
+    let Some(folder) = folder("every_fixture_model") else { return };
+    let mut table = Vec::new();
+    let mut failed = Vec::new();
+    for name in ["bert-mean", "bert-cls", "nomic-bert"] {
+        let json = std::fs::read_to_string(folder.join(format!("reference/{name}.json")));
+        let reference: Reference = serde_json::from_str(&json.expect("readable")).expect("as told");
+        assert!(ARCHITECTURES.contains(&reference.arch.as_str()), "{}", reference.tokenizer);
+        for (dtype, file) in &reference.files {
+            let Some(file) = &file.file else { continue };
+            let mut engine = open(&folder.join("models").join(file), 2, Isa::best());
+            let mut ours = Vec::new();
+            let mut theirs = Vec::new();
+            for item in &reference.items {
+                check_ids(&mut engine, item, file);
+                // An F16 file's weights are the F32 model's.
+                let target = item.emb_dequant.get(dtype).or_else(|| item.emb.get("F32"));
+                let target = target.and_then(Option::as_ref).expect("a target");
+                let other = item.emb[dtype].as_ref().expect("llama.cpp's vector");
+                ours.push(cosine(&embed_alone(&mut engine, &item.text), target));
+                theirs.push(cosine(other, target));
+            }
+            let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+            let worst = |all: &[f64]| all.iter().copied().fold(1.0, f64::min);
+            table.push(format!(
+                "{file:32} 1 - mean cosine: ours {:.2e}, llama.cpp {:.2e}; worst: {:.2e}, {:.2e}",
+                1.0 - mean(&ours),
+                1.0 - mean(&theirs),
+                1.0 - worst(&ours),
+                1.0 - worst(&theirs)
+            ));
+            if mean(&ours) < mean(&theirs) || worst(&ours) < worst(&theirs) - WORST_SLACK {
+                failed.push(file.clone());
+            }
+        }
+    }
+    eprintln!("{}", table.join("\n"));
+    assert!(table.len() >= 30, "all files were found, not only {}", table.len());
+    assert!(failed.is_empty(), "farther from their own weights than llama.cpp: {failed:?}");
+}
+
+fn check_ids(engine: &mut Engine, item: &Item, file: &str) {
+    let context = engine.info().context_tokens;
+    let mut batch = TokenBatch::new();
+    let tokenized = engine.tokenize(&item.text, true, &mut batch).expect("truncates");
+    let mut expected = item.ids_hf.clone();
+    if expected.len() > context {
+        let last = expected[expected.len() - 1];
+        expected.truncate(context - 1);
+        expected.push(last);
+    }
+    assert_eq!(batch.ids(), expected, "{file}: ids of {}", item.label);
+    assert_eq!(tokenized.truncated, item.ids_hf.len() > context);
+}
+
+#[derive(Deserialize)]
+struct HostileIndex {
+    files: Vec<Hostile>,
+}
+
+#[derive(Deserialize)]
+struct Hostile {
+    file: String,
+    what: String,
+    expect: String,
+}
+
+#[derive(Deserialize)]
+struct Patches {
+    patches: Vec<Patch>,
+}
+
+#[derive(Deserialize)]
+struct Patch {
+    model: String,
+    tensor: String,
+    offset: usize,
+    hex: String,
+    what: String,
+    expect: String,
+}
+
+/// Opens the model and embeds a text; the error's text, or the vector.
+fn outcome(path: &Path, text: &str) -> Result<Vec<f32>, String> {
+    let options = EngineOptions { threads: 1, isa: Isa::best(), batch_tokens: 512 };
+    let mut engine = Engine::open(path, &options).map_err(|error| error.to_string())?;
+    let mut batch = TokenBatch::new();
+    engine.tokenize(text, true, &mut batch).map_err(|error| error.to_string())?;
+    let rows = engine.embed(&batch).map_err(|error| error.to_string())?;
+    rows.vector(0, None, true).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_hostile_file_meets_its_expectation() {
+    let Some(folder) = folder("every_hostile_file") else { return };
+    let folder = folder.join("hostile");
+    let json = std::fs::read_to_string(folder.join("index.json")).expect("readable");
+    let index: HostileIndex = serde_json::from_str(&json).expect("as told");
+    let mut failed = Vec::new();
+    for hostile in &index.files {
+        let outcome = outcome(&folder.join(&hostile.file), "hello the");
+        let finite = outcome.as_ref().is_ok_and(|vector| vector.iter().all(|v| v.is_finite()));
+        // Files of architectures and tokenizers that do not run are refused as such.
+        let unsupported = outcome.as_ref().is_err_and(|error| error.contains("not supported"));
+        let met = match hostile.expect.as_str() {
+            "ok" => finite || unsupported,
+            "reject" | "error-no-nan" => outcome.is_err(),
+            "either" | "reject-or-default" | "reject-or-error-no-nan" | "zero-vector-or-error" => {
+                finite || outcome.is_err()
+            }
+            other => panic!("unknown expectation `{other}`"),
+        };
+        let said = outcome.map_or_else(|error| error, |_| "a vector".into());
+        eprintln!("{:34} {:22} {said}", hostile.file, hostile.expect);
+        if !met {
+            failed.push(format!("{} ({}): {said}", hostile.file, hostile.what));
+        }
+    }
+    assert!(index.files.len() > 150);
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn every_hostile_patch_meets_its_expectation() {
+    let Some(folder) = folder("every_hostile_patch") else { return };
+    let json = std::fs::read_to_string(folder.join("hostile/patches.json")).expect("readable");
+    let patches: Patches = serde_json::from_str(&json).expect("as told");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut failed = Vec::new();
+    for (index, patch) in patches.patches.iter().enumerate() {
+        let mut bytes = std::fs::read(folder.join(&patch.model)).expect("readable");
+        for (at, pair) in patch.hex.as_bytes().chunks(2).enumerate() {
+            let pair = std::str::from_utf8(pair).expect("hexadecimal");
+            bytes[patch.offset + at] = u8::from_str_radix(pair, 16).expect("hexadecimal");
+        }
+        let path = scratch.path().join(format!("{index}.gguf"));
+        std::fs::write(&path, bytes).expect("writable");
+        let outcome = outcome(&path, "The quick brown fox jumps over the lazy dog.");
+        let finite = outcome.as_ref().is_ok_and(|vector| vector.iter().all(|v| v.is_finite()));
+        let met = outcome.is_err() || (finite && patch.expect.starts_with("finite vector"));
+        let said = outcome.map_or_else(|error| error, |_| "a vector".into());
+        eprintln!("{} {} {}: {said}", patch.model, patch.tensor, patch.what);
+        if !met {
+            failed.push(format!("{} {}: {said}", patch.model, patch.what));
+        }
+    }
+    assert!(patches.patches.len() > 20);
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

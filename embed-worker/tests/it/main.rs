@@ -1,0 +1,10 @@
+//! The integration tests of the worker, in one binary so that it is linked once.
+//!
+//! One module for each promise; what several need is in `support`.
+
+mod fixtures;
+mod golden;
+mod memory_mapped_gguf;
+mod support;
+mod tidy;
+mod tokenizer_oracle;

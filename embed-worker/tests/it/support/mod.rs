@@ -1,0 +1,15 @@
+//! What several tests need.
+
+pub(crate) mod gguf_writer;
+
+use std::path::PathBuf;
+
+/// A file of the repository.
+pub(crate) fn repository_file(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A file under `tests/data`.
+pub(crate) fn test_data(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join("data").join(path)
+}
