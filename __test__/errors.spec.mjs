@@ -1,13 +1,14 @@
 // Every way to fail, produced for real.
 
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 
 import { embed } from '../index.js'
-import { assertGood, assertSame, node, until, useRuntime, workers } from './support/runtime.mjs'
+import { assertGood, assertSame, node, root, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
@@ -249,6 +250,19 @@ test('EMBED_PROTOCOL: something else listens', { skip: process.platform === 'win
   rmSync(dir, { recursive: true })
   assertGood(end)
   assert.match(end.stdout, /^EMBED_PROTOCOL worker/)
+})
+
+test('EMBED_ADDON_MISSING: the package was not built', async () => {
+  const folder = mkdtempSync(`${runtime}-unbuilt-`)
+  copyFileSync(join(root, 'index.js'), join(folder, 'index.js'))
+  try {
+    const error = await rejection(import(pathToFileURL(join(folder, 'index.js')).href))
+    assert.equal(error.code, 'EMBED_ADDON_MISSING')
+    assert.ok(error.message.includes(join(folder, `embed-client.${process.platform}-${process.arch}`)), error.message)
+    assert.match(error.message, /npm run build/)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('AbortError: aborted before', async () => {

@@ -5,8 +5,8 @@
 //! Nothing here blocks the JavaScript thread, keeps Node alive without a pending promise, or throws:
 //! every fault rejects the promise.
 //!
-//! [`arguments`] reads, [`locate`] finds model and worker, [`promise`] settles, [`abort`] and
-//! [`progress`] do what their options say, [`errors`] makes JavaScript errors.
+//! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
+//! `progress` do what their options say, `errors` makes JavaScript errors.
 
 mod abort;
 mod arguments;
