@@ -166,6 +166,11 @@ test('onProgress counts up to the end, and is silent after it', async () => {
   }
   await new Promise(setImmediate)
   assert.equal(calls.filter(([, , late]) => late).length, 0)
+
+  const single = []
+  await embed('text', { onProgress: (...counts) => single.push(counts) })
+  assert.deepEqual(single, [[1, 1]])
+  await embed([], { onProgress: () => assert.fail('there is nothing to count') })
 })
 
 test('it loads from another folder, by require and by import', async () => {

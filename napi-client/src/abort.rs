@@ -5,7 +5,7 @@ use napi::{Env, Unknown};
 use tokio::task::AbortHandle;
 
 use crate::arguments::{global, property};
-use crate::errors::{Rejection, abort_error};
+use crate::errors::{Checked, abort_error};
 use crate::promise::Settlement;
 
 /// A function that listens.
@@ -48,7 +48,7 @@ impl<'env> Signal<'env> {
         promise: Unknown<'env>,
         settlement: Settlement,
         task: AbortHandle,
-    ) -> std::result::Result<Unknown<'env>, Rejection> {
+    ) -> Checked<Unknown<'env>> {
         let listener =
             env.create_function_from_closure::<(), (), _>("onAbort", move |context| {
                 task.abort();
