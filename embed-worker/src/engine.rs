@@ -5,10 +5,9 @@
 use std::path::Path;
 
 use crate::gguf::{GgufError, GgufFile};
-use crate::kernels::{DType, Isa, Kernels};
+use crate::kernels::{DType, Isa, Kernels, Workspace};
 use crate::model::pooling::{self, VectorError};
 use crate::model::{Encoder, Hyperparameters, ModelError};
-use crate::threads::Pool;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use crate::model::TokenBatch;
@@ -108,8 +107,8 @@ impl Engine {
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let summary = summarize(path, &file, &hyper)?;
         let kernels = Kernels::new(options.isa);
-        let pool = Pool::new(options.threads);
-        let encoder = Encoder::new(&file, hyper, tokenizer.vocabulary(), kernels, pool)?;
+        let workspace = Workspace::new(options.threads);
+        let encoder = Encoder::new(&file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
         let batch_tokens_max = options.batch_tokens.max(summary.context_tokens);
         Ok(Self { tokenizer, encoder, summary, batch_tokens_max })
     }
@@ -125,7 +124,7 @@ impl Engine {
     }
 
     /// Name of the kernels, for example `x86_64-avx2`.
-    pub fn kernels(&self) -> &'static str {
+    pub fn kernels(&self) -> String {
         self.encoder.kernels().name()
     }
 

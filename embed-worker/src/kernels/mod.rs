@@ -1,7 +1,113 @@
-//! Kernels.
+//! Products over mapped blocks, and what stands between them.
+//!
+//! [`Kernels`] is a handle on one instruction set; its operations are safe, say their shapes, and
+//! give the same bits on every instruction set and any number of threads. `portable` is the law that
+//! all others are tested against.
+//!
+//! ```text
+//! block     32 weights of a row, out of the file's bytes
+//! panel     16 rows of blocks side by side, in a thread's scratch
+//! quantize  activations as int8
+//! matmul    panels x tiles of tokens, over the pool
+//! ```
+//!
+//! Nothing here knows files, tensors' names or models.
 
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod block;
+mod dispatch;
 pub mod dtype;
-pub mod law;
+mod elementwise;
+mod float;
+pub mod isa;
+mod matmul;
+mod memory;
+mod panel;
+mod portable;
+mod quantize;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
 
 pub use dtype::DType;
-pub use law::*;
+pub use elementwise::dequantize_row;
+use float::{bf16_to_f32, f16_to_f32};
+pub use isa::{Isa, IsaError};
+pub use quantize::QuantizedRows;
+pub use workspace::Workspace;
+
+/// The operations, on one instruction set.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    isa: Isa,
+}
+
+impl Kernels {
+    /// The operations on `isa`.
+    pub fn new(isa: Isa) -> Self {
+        Self { isa }
+    }
+
+    /// The instruction set.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+
+    /// Architecture and instruction set, for example `x86_64-avx2`.
+    pub fn name(self) -> String {
+        format!("{}-{}", std::env::consts::ARCH, self.isa)
+    }
+}
+
+/// A matrix of weights where it is mapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: &'a [u8],
+}
+
+impl<'a> Matrix<'a> {
+    /// `rows` rows of `cols` weights of `dtype` in `data`, row by row.
+    ///
+    /// # Panics
+    ///
+    /// If `data` has not exactly the size of that.
+    pub fn new(dtype: DType, rows: usize, cols: usize, data: &'a [u8]) -> Self {
+        let row_bytes = dtype.row_bytes(cols);
+        let bytes = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
+        assert!(bytes == Some(data.len()), "{rows} x {cols} of {dtype} in {} bytes", data.len());
+        Self { dtype, rows, cols, row_bytes: row_bytes.unwrap_or(0), data }
+    }
+
+    /// The bytes of one row.
+    fn row(&self, row: usize) -> &'a [u8] {
+        &self.data[row * self.row_bytes..][..self.row_bytes]
+    }
+}
+
+/// Rows of activations in both forms; which one a product reads depends on its weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations<'a> {
+    /// `[tokens, cols]`.
+    pub rows: &'a [f32],
+    /// The same as int8.
+    pub quantized: &'a QuantizedRows,
+}
+
+/// A weight, or a block's scale or minimum, that is NaN or infinite: the file is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("weight in row {row}, at or after element {element}: not finite")]
+pub struct NonFiniteWeight {
+    /// Row of the matrix.
+    pub row: usize,
+    /// The element, or the first of its block.
+    pub element: usize,
+}

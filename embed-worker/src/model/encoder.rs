@@ -18,8 +18,7 @@ use super::scratch::{Scratch, TILE_TOKENS};
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::{Activations, Kernels, QuantizeMode, QuantizedRows};
-use crate::threads::Pool;
+use crate::kernels::{Activations, Kernels, QuantizedRows, Workspace};
 
 /// A model ready to run, with its buffers.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct Encoder {
     hyper: Hyperparameters,
     weights: Weights,
     kernels: Kernels,
-    pool: Pool,
+    workspace: Workspace,
     scratch: Scratch,
 }
 
@@ -42,10 +41,10 @@ impl Encoder {
         hyper: Hyperparameters,
         vocabulary: usize,
         kernels: Kernels,
-        pool: Pool,
+        workspace: Workspace,
     ) -> Result<Self, ModelError> {
         let weights = Weights::find(file, &hyper, vocabulary)?;
-        Ok(Self { hyper, weights, kernels, pool, scratch: Scratch::default() })
+        Ok(Self { hyper, weights, kernels, workspace, scratch: Scratch::default() })
     }
 
     /// The model's sizes.
@@ -103,7 +102,7 @@ impl Encoder {
 
     /// `qkv = states · Wqkv + b`, tile by tile.
     fn project(&mut self, block: usize, tokens: usize) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, pool, scratch } = self;
+        let Self { hyper, weights, kernels, workspace, scratch } = self;
         let hidden = hyper.hidden;
         for tile in tiles(tokens) {
             let states = &scratch.states[tile.start * hidden..tile.end * hidden];
@@ -118,7 +117,14 @@ impl Encoder {
             let qkv = &mut scratch.qkv[tile.start * 3 * hidden..tile.end * 3 * hidden];
             let mut column = 0;
             for linear in &weights.blocks[block].qkv {
-                multiply(*kernels, pool, linear, &activations, &mut qkv[column..], 3 * hidden)?;
+                multiply(
+                    *kernels,
+                    workspace,
+                    linear,
+                    &activations,
+                    &mut qkv[column..],
+                    3 * hidden,
+                )?;
                 column += linear.rows;
             }
         }
@@ -127,7 +133,7 @@ impl Encoder {
 
     /// `attended = softmax(q · k^T / sqrt(head_dim)) · v`, text by text, after rotating q and k.
     fn attend(&mut self, batch: &TokenBatch) {
-        let Self { hyper, kernels, pool, scratch, .. } = self;
+        let Self { hyper, kernels, workspace, scratch, .. } = self;
         let Hyperparameters { hidden, heads, head_dim, .. } = *hyper;
         for range in batch.ranges() {
             let qkv = &mut scratch.qkv[range.start * 3 * hidden..range.end * 3 * hidden];
@@ -137,25 +143,18 @@ impl Encoder {
                     let cos = &scratch.rope.cos[position * pairs..][..pairs];
                     let sin = &scratch.rope.sin[position * pairs..][..pairs];
                     // Queries and keys stand side by side, head after head.
-                    kernels.rope(
-                        &mut token[..2 * hidden],
-                        2 * heads,
-                        head_dim,
-                        rope.dims,
-                        cos,
-                        sin,
-                    );
+                    kernels.rope(&mut token[..2 * hidden], head_dim, cos, sin);
                 }
             }
             let attended = &mut scratch.attended[range.start * hidden..range.end * hidden];
-            kernels.attention(pool, qkv, heads, head_dim, attended);
+            kernels.attention(workspace, qkv, heads, head_dim, attended);
         }
     }
 
     /// `states = norm(states + output(attended))`, then
     /// `states = norm(states + down(activation(up(states))))`, tile by tile.
     fn combine(&mut self, block: usize, tokens: usize) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, pool, scratch } = self;
+        let Self { hyper, weights, kernels, workspace, scratch } = self;
         let (kernels, hidden, inner) = (*kernels, hyper.hidden, hyper.inner);
         let Block {
             attn_output,
@@ -176,24 +175,24 @@ impl Encoder {
             let attended = &scratch.attended[tile.start * hidden..tile.end * hidden];
             quantize(kernels, attended, hidden, quantized, broken);
             let activations = Activations { rows: attended, quantized };
-            multiply(kernels, pool, attn_output, &activations, delta, hidden)?;
+            multiply(kernels, workspace, attn_output, &activations, delta, hidden)?;
             let norm = attn_output_norm;
             kernels.layer_norm(states, Some(delta), &norm.weight, &norm.bias, hyper.norm_epsilon);
 
             quantize(kernels, states, hidden, quantized, broken);
             let activations = Activations { rows: states, quantized };
             let up = &mut scratch.inner[..count * inner];
-            multiply(kernels, pool, ffn_up, &activations, up, inner)?;
+            multiply(kernels, workspace, ffn_up, &activations, up, inner)?;
             if let Some(ffn_gate) = ffn_gate {
                 let gate = &mut scratch.gate[..count * inner];
-                multiply(kernels, pool, ffn_gate, &activations, gate, inner)?;
+                multiply(kernels, workspace, ffn_gate, &activations, gate, inner)?;
                 kernels.silu_mul(up, gate);
             } else {
                 kernels.gelu(up);
             }
             quantize(kernels, up, inner, quantized, broken);
             let activations = Activations { rows: up, quantized };
-            multiply(kernels, pool, ffn_down, &activations, delta, hidden)?;
+            multiply(kernels, workspace, ffn_down, &activations, delta, hidden)?;
             let norm = layer_output_norm;
             kernels.layer_norm(states, Some(delta), &norm.weight, &norm.bias, hyper.norm_epsilon);
         }
@@ -235,21 +234,21 @@ fn quantize(
     quantized: &mut QuantizedRows,
     broken: &mut [bool],
 ) {
-    kernels.quantize_rows(rows, cols, QuantizeMode::Affine, quantized);
-    for (broken, row) in broken.iter_mut().zip(&quantized.bad) {
+    kernels.quantize(rows, cols, quantized);
+    for (broken, row) in broken.iter_mut().zip(quantized.broken()) {
         *broken |= row;
     }
 }
 
 fn multiply(
     kernels: Kernels,
-    pool: &Pool,
+    workspace: &mut Workspace,
     linear: &Linear,
     activations: &Activations<'_>,
     out: &mut [f32],
     stride: usize,
 ) -> Result<(), ModelError> {
-    kernels.matmul(pool, &linear.matrix(), activations, linear.bias(), out, stride).map_err(
+    kernels.matmul(workspace, &linear.matrix(), activations, linear.bias(), out, stride).map_err(
         |error| ModelError::NotFinite {
             tensor: linear.name().into(),
             row: error.row,

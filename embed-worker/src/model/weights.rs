@@ -184,12 +184,7 @@ impl Find<'_> {
 
 impl Linear {
     pub(super) fn matrix(&self) -> Matrix<'_> {
-        Matrix {
-            dtype: self.tensor.dtype(),
-            rows: self.rows,
-            cols: self.cols,
-            data: self.tensor.bytes(),
-        }
+        Matrix::new(self.tensor.dtype(), self.rows, self.cols, self.tensor.bytes())
     }
 
     pub(super) fn bias(&self) -> Option<&[f32]> {
