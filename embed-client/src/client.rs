@@ -116,3 +116,6 @@ impl Client {
         batch::embed_many(texts, embed, on_done).await
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

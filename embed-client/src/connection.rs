@@ -108,12 +108,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Embedding, Failure> {
         let answer = self.exchange(text, options, deadline);
-        tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| {
-            Err(Failure::Refused(EmbedError::new(
-                ErrorCode::Timeout,
-                format!("text: no vector within {:?}", options.timeout),
-            )))
-        })
+        tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(timed_out(options)))
     }
 
     async fn exchange(
@@ -125,11 +120,14 @@ impl Connection {
         let shared = &*self.shared;
         let spent = shared.credit.spend(options.priority, text.len()).await;
         let spent = spent.ok_or_else(|| shared.lost())?;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return Err(timed_out(options));
+        }
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter { reply, _spent: spent };
         let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
         let request = Unanswered { shared, id };
-        let remaining = deadline.saturating_duration_since(Instant::now());
         let params = EmbedParams {
             truncate: options.truncate,
             normalize: options.normalize,
@@ -311,6 +309,13 @@ async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, shared: Arc<Shared>) {
             return;
         }
     }
+}
+
+fn timed_out(options: &EmbedOptions) -> Failure {
+    Failure::Refused(EmbedError::new(
+        ErrorCode::Timeout,
+        format!("text: no vector within {:?}", options.timeout),
+    ))
 }
 
 fn broken(error: std::io::Error) -> EmbedError {

@@ -28,9 +28,12 @@ const POLL_FIRST: Duration = Duration::from_millis(2);
 /// Longest wait between two looks at an endpoint.
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// How long another's worker is awaited before this client offers one again: the other may have
-/// failed or have been leaving.
-const RELAUNCH_AFTER: Duration = Duration::from_millis(500);
+/// How long another's worker is awaited before this client offers one again, since the other may have
+/// failed or have been leaving; doubled each time.
+const RELAUNCH_FIRST: Duration = Duration::from_millis(40);
+
+/// Longest such wait.
+const RELAUNCH_MAX: Duration = Duration::from_secs(1);
 
 /// The outcome of an attempt to get a connection, as all who wait for it see it.
 type Outcome = Result<Arc<Connection>, EmbedError>;
@@ -140,7 +143,7 @@ async fn reach(
     let endpoint = endpoint(options).await?;
     let give_up = Instant::now() + START_TIMEOUT;
     let mut launch_after = Instant::now();
-    let mut poll = POLL_FIRST;
+    let (mut poll, mut relaunch) = (POLL_FIRST, RELAUNCH_FIRST);
     let mut witness = None;
     loop {
         match connect(&endpoint).await {
@@ -161,7 +164,8 @@ async fn reach(
             ));
         }
         if now >= launch_after {
-            launch_after = now + RELAUNCH_AFTER;
+            launch_after = now + relaunch;
+            relaunch = (relaunch * 2).min(RELAUNCH_MAX);
             let launched = tokio::time::timeout_at(give_up, launch(options, &endpoint)).await;
             match launched {
                 Ok(Ok(Launched::Ready(new))) => {

@@ -7,6 +7,8 @@
 use std::io;
 use std::path::Path;
 
+#[cfg(unix)]
+use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
 use embed_protocol::{Endpoint, ErrorCode};
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::prelude::*;
@@ -32,6 +34,11 @@ enum EndpointError {
     #[error("socket `{0}`: cannot be reached")]
     Connect(String, #[source] io::Error),
     #[cfg(unix)]
+    #[error(
+        "socket `{endpoint}`: its path has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one"
+    )]
+    PathTooLong { endpoint: String, bytes: usize },
+    #[cfg(unix)]
     #[error("directory `{dir}`: {what}; set EMBED_RUNTIME_DIR to one that only you may enter")]
     UnsafeDirectory { dir: String, what: String },
     #[cfg(unix)]
@@ -41,7 +48,7 @@ enum EndpointError {
 
 /// Connects to the worker at `endpoint`.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<WorkerStream, Unreachable> {
-    check_directory(endpoint.address()).map_err(forbidden)?;
+    check_address(endpoint.address()).map_err(forbidden)?;
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound
         | io::ErrorKind::ConnectionRefused
@@ -63,12 +70,17 @@ fn forbidden(error: EndpointError) -> Unreachable {
     ))
 }
 
-/// The directory of a socket must be the user's own and closed to others. One that does not exist yet
+/// A socket's path must not be longer than the system's structure for it, and its directory must be the user's own and closed to others. One that does not exist yet
 /// is made so by the worker.
 #[cfg(unix)]
-fn check_directory(address: &Path) -> Result<(), EndpointError> {
+fn check_address(address: &Path) -> Result<(), EndpointError> {
     use std::os::unix::fs::MetadataExt;
 
+    let bytes = address.as_os_str().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        let endpoint = address.display().to_string();
+        return Err(EndpointError::PathTooLong { endpoint, bytes });
+    }
     let Some(dir) = address.parent() else { return Ok(()) };
     let wrong =
         |what: String| EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what };
@@ -93,7 +105,7 @@ fn check_directory(address: &Path) -> Result<(), EndpointError> {
 
 /// Pipes have no directory.
 #[cfg(not(unix))]
-fn check_directory(_address: &Path) -> Result<(), EndpointError> {
+fn check_address(_address: &Path) -> Result<(), EndpointError> {
     Ok(())
 }
 
@@ -136,12 +148,12 @@ mod tests {
     fn a_directory_that_others_may_enter_is_refused() {
         for mode in [0o755, 0o770, 0o701] {
             let dir = directory(mode);
-            let error = check_directory(&dir.path().join("a.sock")).expect_err("open to others");
+            let error = check_address(&dir.path().join("a.sock")).expect_err("open to others");
             let message = error.to_string();
             assert!(message.contains(&format!("{mode:o}")), "{message}");
         }
         let dir = directory(0o700);
-        assert!(check_directory(&dir.path().join("a.sock")).is_ok());
+        assert!(check_address(&dir.path().join("a.sock")).is_ok());
     }
 
     #[test]
@@ -149,13 +161,22 @@ mod tests {
         let dir = directory(0o700);
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).expect("links");
-        assert!(check_directory(&link.join("a.sock")).is_err());
+        assert!(check_address(&link.join("a.sock")).is_err());
     }
 
     #[test]
     fn a_missing_directory_is_no_fault() {
         let dir = directory(0o700);
-        assert!(check_directory(&dir.path().join("none/a.sock")).is_ok());
+        assert!(check_address(&dir.path().join("none/a.sock")).is_ok());
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_refused_with_both_numbers() {
+        let of_bytes = |bytes: usize| Path::new("/none").join("x".repeat(bytes - "/none/".len()));
+        let error = check_address(&of_bytes(104)).expect_err("too long");
+        let message = error.to_string();
+        assert!(message.contains("104") && message.contains("103"), "{message}");
+        assert!(check_address(&of_bytes(103)).is_ok());
     }
 
     #[tokio::test]

@@ -4,8 +4,8 @@ use napi::bindgen_prelude::*;
 use napi::{Env, Unknown};
 use tokio::task::AbortHandle;
 
-use crate::arguments::property;
-use crate::errors::{Rejection, abort_error};
+use crate::arguments::{global, property};
+use crate::errors::{Checked, abort_error};
 use crate::promise::Settlement;
 
 /// A function that listens.
@@ -26,7 +26,7 @@ pub(crate) struct Signal<'env> {
 impl<'env> Signal<'env> {
     /// `value` as a signal, if it is one.
     pub(crate) fn from_value(env: &'env Env, value: Unknown<'env>) -> Result<Option<Self>> {
-        let class: Function<(), Unknown> = env.get_global()?.get_named_property("AbortSignal")?;
+        let class: Function<(), Unknown> = global(env, "AbortSignal")?;
         if value.instanceof(class)? {
             Ok(Some(Self { env, object: value.coerce_to_object()? }))
         } else {
@@ -48,7 +48,7 @@ impl<'env> Signal<'env> {
         promise: Unknown<'env>,
         settlement: Settlement,
         task: AbortHandle,
-    ) -> std::result::Result<Unknown<'env>, Rejection> {
+    ) -> Checked<Unknown<'env>> {
         let listener =
             env.create_function_from_closure::<(), (), _>("onAbort", move |context| {
                 task.abort();

@@ -11,7 +11,7 @@ use napi::bindgen_prelude::*;
 use napi::{Env, Unknown, ValueType};
 
 use crate::abort::Signal;
-use crate::errors::Rejection;
+use crate::errors::{Checked, Rejection};
 use crate::progress::OnProgress;
 
 /// Every option that this version knows, as `index.d.ts` declares them.
@@ -33,19 +33,22 @@ const OPTIONS_TO_COME: [&str; 2] = ["task", "fallback"];
 /// Longest time limit: 2^31 - 1 ms, as in `setTimeout`.
 const TIMEOUT_MS_MAX: f64 = 2_147_483_647.0;
 
+/// A text, or why it cannot be sent.
+pub(crate) type Text = std::result::Result<String, EmbedError>;
+
 /// The first argument.
 pub(crate) enum Input {
-    /// One text, or why it cannot be sent.
-    One(std::result::Result<String, EmbedError>),
-    /// The texts of an array, each with its own fate.
-    Many(Vec<std::result::Result<String, EmbedError>>),
+    /// A string.
+    One(Text),
+    /// An array of strings.
+    Many(Vec<Text>),
 }
 
 impl Input {
     /// Reads a string or an array of strings.
     ///
     /// A lone surrogate becomes U+FFFD, as in JavaScript's own `TextEncoder`.
-    pub(crate) fn read(env: &Env, value: Unknown) -> std::result::Result<Self, Rejection> {
+    pub(crate) fn read(env: &Env, value: Unknown) -> Checked<Self> {
         if value.get_type()? == ValueType::String {
             return Ok(Self::One(text(value)?));
         }
@@ -56,7 +59,7 @@ impl Input {
             )));
         }
         // A plain copy: holes are undefined in it, and getters and proxies have had their say.
-        let array_class: Object = env.get_global()?.get_named_property("Array")?;
+        let array_class: Object = global(env, "Array")?;
         let from: Function<Unknown, Array> = property(env, array_class, "from")?;
         let array = from.bind(array_class)?.call(value)?;
         let mut texts = Vec::with_capacity(array.len() as usize);
@@ -87,7 +90,7 @@ impl Input {
 }
 
 /// A JavaScript string as UTF-8. One that is too long is not copied.
-fn text(value: Unknown) -> Result<std::result::Result<String, EmbedError>> {
+fn text(value: Unknown) -> Result<Text> {
     let string = value.coerce_to_string()?;
     let n_bytes = string.utf8_len()?;
     if n_bytes > TEXT_BYTES_MAX {
@@ -111,10 +114,7 @@ pub(crate) struct Options<'env> {
 
 impl<'env> Options<'env> {
     /// Reads an options object, or `undefined`.
-    pub(crate) fn read(
-        env: &'env Env,
-        value: Unknown<'env>,
-    ) -> std::result::Result<Self, Rejection> {
+    pub(crate) fn read(env: &'env Env, value: Unknown<'env>) -> Checked<Self> {
         match value.get_type()? {
             ValueType::Undefined => return Ok(Self::default()),
             ValueType::Object if !value.is_array()? => {}
@@ -127,8 +127,15 @@ impl<'env> Options<'env> {
         }
         let object = value.coerce_to_object()?;
         refuse_unknown(env, object)?;
-        let get = |name: &'static str| -> std::result::Result<Given<'env>, Rejection> {
-            Ok(Given { name, value: property(env, object, name)? })
+        let get = |name: &'static str| -> Checked<Given<'env>> {
+            match property(env, object, name) {
+                Ok(value) => Ok(Given { name, value }),
+                // napi keeps what was thrown by reference, and there is none to a primitive.
+                Err(error) if error.status == Status::InvalidArg => Err(Rejection::argument(
+                    format!("options.{name}: its getter threw something other than an object"),
+                )),
+                Err(error) => Err(error.into()),
+            }
         };
         Ok(Self {
             model: get("model")?.path()?,
@@ -176,11 +183,7 @@ impl<'env> Given<'env> {
     }
 
     /// The value if it is of this type, `None` if it is undefined.
-    fn of_type(
-        &self,
-        wanted_type: ValueType,
-        wanted: &str,
-    ) -> std::result::Result<Option<Unknown<'env>>, Rejection> {
+    fn of_type(&self, wanted_type: ValueType, wanted: &str) -> Checked<Option<Unknown<'env>>> {
         match self.value.get_type()? {
             ValueType::Undefined => Ok(None),
             found if found == wanted_type => Ok(Some(self.value)),
@@ -188,27 +191,23 @@ impl<'env> Given<'env> {
         }
     }
 
-    fn boolean(&self) -> std::result::Result<Option<bool>, Rejection> {
+    fn boolean(&self) -> Checked<Option<bool>> {
         let value = self.of_type(ValueType::Boolean, "true or false")?;
         Ok(value.map(|value| value.coerce_to_bool()).transpose()?)
     }
 
-    fn string(&self, wanted: &str) -> std::result::Result<Option<String>, Rejection> {
+    fn string(&self, wanted: &str) -> Checked<Option<String>> {
         let value = self.of_type(ValueType::String, wanted)?;
         Ok(value.map(|value| value.coerce_to_string()?.into_utf8()?.into_owned()).transpose()?)
     }
 
-    fn number(
-        &self,
-        wanted: &str,
-        is_good: impl FnOnce(f64) -> bool,
-    ) -> std::result::Result<Option<f64>, Rejection> {
+    fn number(&self, wanted: &str, is_good: impl FnOnce(f64) -> bool) -> Checked<Option<f64>> {
         let Some(value) = self.of_type(ValueType::Number, wanted)? else { return Ok(None) };
         let number = value.coerce_to_number()?.get_double()?;
         if is_good(number) { Ok(Some(number)) } else { Err(self.wrong(wanted)) }
     }
 
-    fn path(&self) -> std::result::Result<Option<String>, Rejection> {
+    fn path(&self) -> Checked<Option<String>> {
         let wanted = "the path of a GGUF file";
         match self.string(wanted)? {
             // A NUL would end the path early.
@@ -217,7 +216,7 @@ impl<'env> Given<'env> {
         }
     }
 
-    fn count(&self) -> std::result::Result<Option<u32>, Rejection> {
+    fn count(&self) -> Checked<Option<u32>> {
         let is_good =
             |number: f64| number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
         let number = self.number("a whole number from 1 to the model's dimensions", is_good)?;
@@ -225,13 +224,13 @@ impl<'env> Given<'env> {
         Ok(number.map(|number| number as u32))
     }
 
-    fn milliseconds(&self) -> std::result::Result<Option<Duration>, Rejection> {
+    fn milliseconds(&self) -> Checked<Option<Duration>> {
         let is_good = |number: f64| number > 0.0 && number <= TIMEOUT_MS_MAX;
         let number = self.number("milliseconds, more than 0 and at most 2147483647", is_good)?;
         Ok(number.map(|number| Duration::from_secs_f64(number / 1000.0)))
     }
 
-    fn priority(&self) -> std::result::Result<Option<Priority>, Rejection> {
+    fn priority(&self) -> Checked<Option<Priority>> {
         let wanted = "'interactive' or 'bulk'";
         match self.string(wanted)?.as_deref() {
             None => Ok(None),
@@ -241,7 +240,7 @@ impl<'env> Given<'env> {
         }
     }
 
-    fn signal(&self, env: &'env Env) -> std::result::Result<Option<Signal<'env>>, Rejection> {
+    fn signal(&self, env: &'env Env) -> Checked<Option<Signal<'env>>> {
         if self.value.get_type()? == ValueType::Undefined {
             return Ok(None);
         }
@@ -253,10 +252,7 @@ impl<'env> Given<'env> {
 }
 
 /// The `onProgress` option, which napi types only as it is read.
-fn callback<'env>(
-    env: &'env Env,
-    object: Object<'env>,
-) -> std::result::Result<Option<OnProgress<'env>>, Rejection> {
+fn callback<'env>(env: &'env Env, object: Object<'env>) -> Checked<Option<OnProgress<'env>>> {
     let name = "onProgress";
     match property::<Either<OnProgress, Unknown>>(env, object, name)? {
         Either::A(callback) => Ok(Some(callback)),
@@ -268,8 +264,8 @@ fn callback<'env>(
 }
 
 /// A misspelt option must not be silently without effect.
-fn refuse_unknown(env: &Env, object: Object) -> std::result::Result<(), Rejection> {
-    let object_class: Object = env.get_global()?.get_named_property("Object")?;
+fn refuse_unknown(env: &Env, object: Object) -> Checked<()> {
+    let object_class: Object = global(env, "Object")?;
     let keys: Function<Object, Vec<String>> = property(env, object_class, "keys")?;
     for name in keys.call(object)? {
         if OPTIONS_TO_COME.contains(&name.as_str()) {
@@ -287,13 +283,18 @@ fn refuse_unknown(env: &Env, object: Object) -> std::result::Result<(), Rejectio
     Ok(())
 }
 
+/// `globalThis[name]`, of a type that the language gives it.
+pub(crate) fn global<T: FromNapiValue>(env: &Env, name: &str) -> Result<T> {
+    env.get_global()?.get_named_property_unchecked(name)
+}
+
 /// `object[name]`; what a getter throws is the error.
 pub(crate) fn property<'env, T: FromNapiValue>(
     env: &Env,
     object: Object<'env>,
     name: &str,
 ) -> Result<T> {
-    let reflect: Object = env.get_global()?.get_named_property("Reflect")?;
+    let reflect: Object = global(env, "Reflect")?;
     let get: Function<FnArgs<(Object, &str)>, T> = reflect.get_named_property("get")?;
     get.call((object, name).into())
 }

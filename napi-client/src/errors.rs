@@ -10,6 +10,12 @@ use napi::{Env, JsError, JsTypeError};
 /// `code` of an array call of which some texts failed.
 const BATCH_CODE: &str = "EMBED_BATCH";
 
+/// What came of one text.
+pub(crate) type Outcome = std::result::Result<Embedding, EmbedError>;
+
+/// A value, or why the call is rejected.
+pub(crate) type Checked<T> = std::result::Result<T, Rejection>;
+
 /// Why a call is rejected before anything is sent.
 pub(crate) enum Rejection {
     /// An error of ours.
@@ -42,6 +48,12 @@ impl From<EmbedError> for Rejection {
     }
 }
 
+impl From<Unknown<'static>> for Rejection {
+    fn from(value: Unknown<'static>) -> Self {
+        Self::Value(value)
+    }
+}
+
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         Self::Theirs(error)
@@ -69,27 +81,21 @@ pub(crate) fn abort_error(env: &Env, reason: Unknown) -> Result<Unknown<'static>
 
 /// The error of an array call if no text has a vector and all have met the same fault, which was not
 /// their own length: then it says more than a list would.
-pub(crate) fn is_common_fault(
-    results: &[std::result::Result<Embedding, EmbedError>],
-) -> Option<&EmbedError> {
-    let fault = results.first()?.as_ref().err()?;
-    let is_same = |result: &std::result::Result<Embedding, EmbedError>| {
-        result.as_ref().is_err_and(|error| error.code() == fault.code())
-    };
-    (fault.code() != ErrorCode::TextTooLong && results.iter().all(is_same)).then_some(fault)
+pub(crate) fn common_fault(outcomes: &[Outcome]) -> Option<&EmbedError> {
+    let fault = outcomes.first()?.as_ref().err()?;
+    let is_same =
+        |outcome: &Outcome| outcome.as_ref().is_err_and(|error| error.code() == fault.code());
+    (fault.code() != ErrorCode::TextTooLong && outcomes.iter().all(is_same)).then_some(fault)
 }
 
 /// The error of an array call of which some texts failed: nothing that was computed is lost.
-pub(crate) fn batch_error(
-    env: &Env,
-    results: Vec<std::result::Result<Embedding, EmbedError>>,
-) -> Result<Unknown<'static>> {
-    let n_texts = results.len();
+pub(crate) fn batch_error(env: &Env, outcomes: Vec<Outcome>) -> Result<Unknown<'static>> {
+    let n_texts = outcomes.len();
     let mut entries = Array::from_vec(env, Vec::<Unknown>::new())?;
     let mut values = Array::from_vec(env, Vec::<Unknown>::new())?;
     let mut first = None;
-    for (text_idx, result) in (0_u32..).zip(results) {
-        let value = match result {
+    for (text_idx, outcome) in (0_u32..).zip(outcomes) {
+        let value = match outcome {
             Ok(embedding) => Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown(),
             Err(error) => {
                 let value = embed_error(env, &error)?;

@@ -5,8 +5,8 @@
 //! Nothing here blocks the JavaScript thread, keeps Node alive without a pending promise, or throws:
 //! every fault rejects the promise.
 //!
-//! [`arguments`] reads, [`locate`] finds model and worker, [`promise`] settles, [`abort`] and
-//! [`progress`] do what their options say, [`errors`] makes JavaScript errors.
+//! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
+//! `progress` do what their options say, `errors` makes JavaScript errors.
 
 mod abort;
 mod arguments;
@@ -21,8 +21,8 @@ use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, bac
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
-use crate::arguments::{Input, Options};
-use crate::errors::{Rejection, batch_error, embed_error, is_common_fault};
+use crate::arguments::{Input, Options, Text};
+use crate::errors::{Checked, Outcome, batch_error, common_fault, embed_error};
 use crate::progress::Progress;
 use crate::promise::{Settlement, Value};
 
@@ -50,13 +50,13 @@ fn begin<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
-) -> std::result::Result<Unknown<'env>, Rejection> {
+) -> Checked<Unknown<'env>> {
     let options = Options::read(env, options)?;
     let input = Input::read(env, texts)?;
     if let Some(signal) = &options.signal
         && let Some(reason) = signal.reason_if_aborted()?
     {
-        return Err(Rejection::Value(errors::abort_error(env, reason)?));
+        return Err(errors::abort_error(env, reason)?.into());
     }
     let paths = locate::Paths::find(env, options.model.as_deref())?;
     let client = REGISTRY.client(&paths.model, &paths.worker);
@@ -68,24 +68,22 @@ fn begin<'env>(
     let (settlement, promise) = Settlement::new(env)?;
     let pending = settlement.clone().or_internal_error();
     let task = runtime.spawn(async move {
-        match input {
-            Input::One(text) => {
-                let result = match text {
-                    Ok(text) => client.embed(&text, &embed_options).await,
-                    Err(error) => Err(error),
-                };
-                pending.settle(move |env| one(&env, result));
-            }
+        let answer = match input {
+            Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
+            Input::One(Err(error)) => Answer::One(Err(error)),
             Input::Many(texts) => {
-                let results = many(&client, texts, &embed_options, progress.as_ref()).await;
-                pending.settle(move |env| {
-                    if let Some(progress) = progress {
-                        progress.finish(&env);
-                    }
-                    all(&env, results)
-                });
+                Answer::Many(many(&client, texts, &embed_options, progress.as_ref()).await)
             }
-        }
+        };
+        pending.settle(move |env| {
+            if let Some(progress) = progress {
+                progress.finish(&env);
+            }
+            match answer {
+                Answer::One(outcome) => one(&env, outcome),
+                Answer::Many(outcomes) => all(&env, outcomes),
+            }
+        });
     });
     match options.signal {
         Some(signal) => signal.attach(env, promise, settlement, task.abort_handle()),
@@ -93,13 +91,19 @@ fn begin<'env>(
     }
 }
 
+/// What came of a call: the mirror of [`Input`].
+enum Answer {
+    One(Outcome),
+    Many(Vec<Outcome>),
+}
+
 /// All texts of one call, telling `progress` of each.
 async fn many(
     client: &embed_client::Client,
-    texts: Vec<std::result::Result<String, EmbedError>>,
+    texts: Vec<Text>,
     options: &EmbedOptions,
     progress: Option<&Progress>,
-) -> Vec<std::result::Result<Embedding, EmbedError>> {
+) -> Vec<Outcome> {
     client
         .embed_many(texts, options, |n_done| {
             if let Some(progress) = progress {
@@ -110,23 +114,23 @@ async fn many(
 }
 
 /// What the promise of a single text becomes.
-fn one(env: &Env, result: std::result::Result<Embedding, EmbedError>) -> Result<Value> {
-    match result {
+fn one(env: &Env, outcome: Outcome) -> Result<Value> {
+    match outcome {
         Ok(embedding) => vector(env, &embedding),
         Err(error) => Err(Error::from_unknown_without_coercion(embed_error(env, &error)?)),
     }
 }
 
 /// What the promise of an array becomes: all vectors, or one error that holds what there is.
-fn all(env: &Env, results: Vec<std::result::Result<Embedding, EmbedError>>) -> Result<Value> {
-    if let Some(fault) = is_common_fault(&results) {
+fn all(env: &Env, outcomes: Vec<Outcome>) -> Result<Value> {
+    if let Some(fault) = common_fault(&outcomes) {
         return Err(Error::from_unknown_without_coercion(embed_error(env, fault)?));
     }
-    if results.iter().any(|result| result.is_err()) {
-        return Err(Error::from_unknown_without_coercion(batch_error(env, results)?));
+    if outcomes.iter().any(|outcome| outcome.is_err()) {
+        return Err(Error::from_unknown_without_coercion(batch_error(env, outcomes)?));
     }
     let mut array = Array::from_vec(env, Vec::<Value>::new())?;
-    for (text_idx, embedding) in (0..).zip(results.into_iter().flatten()) {
+    for (text_idx, embedding) in (0..).zip(outcomes.into_iter().flatten()) {
         // Each vector is freed as soon as JavaScript has its own.
         array.set(text_idx, vector(env, &embedding)?)?;
     }

@@ -81,6 +81,7 @@ impl Progress {
     /// The last call. What the callback throws becomes an uncaught exception, as from any listener.
     pub(crate) fn finish(self, env: &Env) {
         self.shared.is_finished.store(true, Ordering::Relaxed);
+        self.shared.n_done.store(self.shared.n_texts, Ordering::Relaxed);
         let called =
             self.callback.borrow_back(env).and_then(|function| function.call(self.shared.counts()));
         if let Err(error) = called {

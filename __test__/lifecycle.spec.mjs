@@ -1,0 +1,184 @@
+// Who lives how long: Node, the worker, and the files between them.
+
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { after, test } from 'node:test'
+import { Worker } from 'node:worker_threads'
+
+import { embed } from '../index.js'
+import { assertGood, assertSame, node, nothingLeft, packageUrl, until, useRuntime, workers } from './support/runtime.mjs'
+
+const runtime = useRuntime()
+
+/** A fresh runtime directory below this file's own, for a test that counts workers. */
+function fresh(name) {
+  const dir = `${runtime}-${name}`
+  after(() => nothingLeft(dir))
+  return dir
+}
+
+test('an idle Node ends by itself, and its worker after it', async () => {
+  const EMBED_RUNTIME_DIR = fresh('idle')
+  const end = await node('console.log((await embed("text")).length)', { env: { EMBED_RUNTIME_DIR } })
+  assertGood(end)
+  assert.equal(end.stdout, '384\n')
+  await nothingLeft(EMBED_RUNTIME_DIR)
+})
+
+test('a pending promise keeps Node alive, a settled one does not', async () => {
+  const end = await node('process.on("exit", () => console.log(done)); let done = false; embed("text").then(() => (done = true))')
+  assertGood(end)
+  assert.equal(end.stdout, 'true\n')
+})
+
+test('importing does nothing', async () => {
+  const EMBED_RUNTIME_DIR = fresh('import')
+  assertGood(await node('if (typeof embed !== "function") process.exit(1)', { env: { EMBED_RUNTIME_DIR } }))
+  assert.deepEqual(workers(EMBED_RUNTIME_DIR), [])
+})
+
+test('Node may exit in the middle of a call', async () => {
+  const source = 'embed(Array(5000).fill("a text that takes its time")); await embed("text"); process.exit(7)'
+  assert.deepEqual(await node(source), { code: 7, signal: null, stdout: '', stderr: '' })
+})
+
+test('20 processes at once share one worker, which leaves after the last, killed or not', async () => {
+  const EMBED_RUNTIME_DIR = fresh('twenty')
+  const children = []
+  const ends = Array.from({ length: 20 }, (_, i) =>
+    node(`await embed("text ${i}"); process.stdout.write("ready"); for await (const _ of process.stdin); await embed("again")`, {
+      env: { EMBED_RUNTIME_DIR },
+      onSpawn: (child, output) => children.push({ child, output })
+    })
+  )
+  const ended = Promise.race(ends).then((end) => assert.fail(`ended too soon: ${JSON.stringify(end)}`))
+  const ready = until(() => children.every(({ output }) => output.stdout === 'ready'))
+  await Promise.race([ready, ended])
+  ended.catch(() => {})
+  assert.equal(workers(EMBED_RUNTIME_DIR).length, 1)
+  children.forEach(({ child }, i) => (i % 4 === 0 ? child.kill('SIGKILL') : child.stdin.end()))
+  for (const [i, end] of (await Promise.all(ends)).entries()) {
+    if (i % 4 !== 0) assertGood(end)
+  }
+  await nothingLeft(EMBED_RUNTIME_DIR)
+})
+
+test('a worker killed in the middle of 500 texts: every text is answered, with the right vector', async () => {
+  const texts = Array.from({ length: 500 }, (_, i) => `text ${i} ${'and more of it '.repeat(i % 20)}`)
+  const expected = await embed(texts)
+  for (const together of [false, true]) {
+    const [pid] = workers(runtime)
+    let answered = 0
+    const kill = () => {
+      if (++answered === 5) process.kill(pid, 'SIGKILL')
+    }
+    const vectors = together
+      ? await embed(texts, { onProgress: kill })
+      : await Promise.all(texts.map((text) => embed(text).finally(kill)))
+    vectors.forEach((vector, i) => assertSame(vector, expected[i], `text ${i}`))
+    assert.ok(!workers(runtime).includes(pid), 'it was not killed')
+  }
+})
+
+test('a worker killed between two calls is replaced unseen', async () => {
+  const expected = await embed('text')
+  for (let i = 0; i < 5; i++) {
+    const pids = workers(runtime)
+    assert.equal(pids.length, 1)
+    process.kill(pids[0], 'SIGKILL')
+    assertSame(await embed('text'), expected)
+  }
+})
+
+test('a worker asked to end is replaced, and loses no text', async () => {
+  const texts = Array.from({ length: 300 }, (_, i) => `text ${i}`)
+  const expected = await embed(texts)
+  const [pid] = workers(runtime)
+  const promises = texts.map((text) => embed(text))
+  process.kill(pid, 'SIGTERM')
+  const vectors = await Promise.all(promises)
+  vectors.forEach((vector, i) => assertSame(vector, expected[i], `text ${i}`))
+  await until(() => !workers(runtime).includes(pid))
+})
+
+test('a text that was not answered twice is an error that tells why', { skip: process.platform === 'win32' && 'no SIGSTOP' }, async () => {
+  // Stopped, so that no text is answered before the kill; then its successor meets the same fate.
+  await embed('warm')
+  let [pid] = workers(runtime)
+  process.kill(pid, 'SIGSTOP')
+  const promise = embed('text')
+  const failed = promise.catch((error) => error)
+  process.kill(pid, 'SIGKILL')
+  const first = pid
+  await until(() => ([pid] = workers(runtime)) && pid !== undefined && pid !== first)
+  process.kill(pid, 'SIGKILL')
+  const result = await failed
+  // The successor may have been quick enough to answer.
+  if (result instanceof Error) {
+    assert.equal(result.code, 'EMBED_WORKER_UNAVAILABLE')
+    assert.match(result.message, /ended with|end/)
+  } else {
+    assert.equal(result.length, 384)
+  }
+  assert.equal((await embed('text')).length, 384)
+})
+
+test('threads share the connection of their process', async () => {
+  const expected = await embed('text')
+  const source = `
+    import { parentPort } from 'node:worker_threads'
+    import { embed } from ${JSON.stringify(packageUrl)}
+    parentPort.postMessage(await embed('text'))
+  `
+  const threads = Array.from({ length: 4 }, () => new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`)))
+  for (const thread of threads) {
+    const vector = await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
+    assertSame(vector, expected)
+  }
+  assert.equal(workers(runtime).length, 1)
+})
+
+test('threads ended with requests in flight leave the process alone', async () => {
+  // In a process of its own, because what goes wrong here is a crash.
+  const source = `
+    import { Worker } from 'node:worker_threads'
+    const body = \`
+      import { parentPort } from 'node:worker_threads'
+      import { embed } from ${JSON.stringify(packageUrl)}
+      const many = () => embed(Array.from({ length: 2000 }, (_, i) => 'text ' + i), { onProgress() {}, signal: new AbortController().signal })
+      for (let i = 0; i < 200; i++) embed('text ' + i)
+      many()
+      await embed('first')
+      parentPort.postMessage('busy')
+      many()
+    \`
+    for (let round = 0; round < 20; round++) {
+      const thread = new Worker(new URL('data:text/javascript,' + encodeURIComponent(body)))
+      await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
+      await thread.terminate()
+    }
+    console.log((await embed('still here')).length)
+  `
+  const end = await node(source)
+  assertGood(end)
+  assert.equal(end.stdout, '384\n')
+  assert.equal(end.stderr, '')
+})
+
+test('nothing is ever written to stdout', async () => {
+  const source = `
+    await embed(['a', 'b'])
+    await embed('word '.repeat(600)).catch(() => {})
+    await embed('a', { model: '/no/such' }).catch(() => {})
+    await embed(5).catch(() => {})
+  `
+  const end = await node(source, { env: { EMBED_LOG: 'trace', RUST_LOG: 'trace' } })
+  assertGood(end)
+  assert.equal(end.stdout, '')
+  assert.equal(end.stderr, '', 'what the worker logs is its own affair')
+})
+
+test('a socket lies in a directory that only the user may enter', { skip: process.platform === 'win32' && 'pipes have no directory' }, async () => {
+  await embed('text')
+  assert.equal(readdirSync(runtime).filter((name) => name.endsWith('.sock')).length, 1)
+})

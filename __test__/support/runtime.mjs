@@ -1,0 +1,141 @@
+// A runtime directory of its own for every spec file, and programs that end within their time.
+//
+// No test waits for a length of time: it waits for what it wants to see, and gives up after a while.
+
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { after } from 'node:test'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** The package, for an import in a program of a test. */
+export const packageUrl = pathToFileURL(join(root, 'index.js')).href
+
+/** Nothing here takes longer, even on a slow machine with other work. */
+export const PATIENCE_MS = 60_000
+
+/** Seconds that a worker stays without clients; short, since tests wait for its end. */
+const IDLE_TIMEOUT = '1'
+
+/**
+ * Points this process, and all that it starts, to a runtime directory of their own. After the last
+ * test of the file its workers are asked to end, and must leave nothing behind.
+ */
+export function useRuntime() {
+  const dir = mkdtempSync(join(tmpdir(), 'embed-'))
+  process.env.EMBED_RUNTIME_DIR = dir
+  process.env.EMBED_IDLE_TIMEOUT = IDLE_TIMEOUT
+  after(async () => {
+    for (const pid of workers(dir)) process.kill(pid, 'SIGTERM')
+    await nothingLeft(dir)
+    rmSync(dir, { recursive: true, force: true })
+  })
+  return dir
+}
+
+/** Waits until no worker runs and no file is left in a runtime directory. */
+export async function nothingLeft(dir) {
+  const left = () => [...workers(dir), ...(existsSync(dir) ? readdirSync(dir) : [])]
+  await until(() => left().length === 0, () => `left in ${dir}: ${left().join(', ')}`)
+}
+
+/** Process ids of the workers that listen in a runtime directory. */
+export function workers(dir) {
+  return processes()
+    .filter(({ command }) => command.includes(' serve ') && command.includes(endpointPart(dir)))
+    .map(({ pid }) => pid)
+}
+
+/** What of a runtime directory stands on a worker's command line. Pipes have no directory. */
+function endpointPart(dir) {
+  return process.platform === 'win32' ? '\\\\.\\pipe\\embed-' : dir
+}
+
+function processes() {
+  if (process.platform === 'linux') {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+        // A process that has ended but was not waited for yet has no command line.
+        return command === '' ? [] : [{ pid: Number(pid), command }]
+      } catch {
+        return []
+      }
+    })
+  }
+  const [program, args] =
+    process.platform === 'win32'
+      ? ['powershell', ['-NoProfile', '-Command', 'Get-CimInstance Win32_Process | ForEach-Object { "$($_.ProcessId) $($_.CommandLine)" }']]
+      : ['ps', ['-axww', '-o', 'pid=,command=']]
+  return execFileSync(program, args, { encoding: 'utf8' })
+    .split('\n')
+    .map((line) => /^\s*(\d+) (.*)$/.exec(line))
+    .filter(Boolean)
+    .map(([, pid, command]) => ({ pid: Number(pid), command }))
+}
+
+/** Looks again and again until `condition` holds. */
+export async function until(condition, describe = () => 'the condition does not hold') {
+  const giveUp = Date.now() + PATIENCE_MS
+  while (!(await condition())) {
+    if (Date.now() > giveUp) assert.fail(`after ${PATIENCE_MS} ms: ${describe()}`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+/**
+ * Runs `source` as an ES module in a Node of its own, with `embed` imported, and gives its end:
+ * `{ code, signal, stdout, stderr }`. `options.onSpawn(child)` sees it alive; stdin stays open.
+ */
+export function node(source, { args = [], env = {}, cwd = root, onSpawn, imports = true } = {}) {
+  const header = imports ? `import { embed } from ${JSON.stringify(packageUrl)}\n` : ''
+  const child = spawn(process.execPath, [...args, '--input-type=module', '--eval', header + source], {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+    windowsHide: true
+  })
+  return ending(child, onSpawn)
+}
+
+/** The same for a file. */
+export function nodeFile(file, { cwd = root, args = [] } = {}) {
+  return ending(spawn(process.execPath, [...args, file], { cwd, stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true }))
+}
+
+function ending(child, onSpawn) {
+  const output = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr']) {
+    child[name].setEncoding('utf8').on('data', (text) => (output[name] += text))
+  }
+  // A program that was killed does not read its stdin.
+  child.stdin.on('error', () => {})
+  onSpawn?.(child, output)
+  return new Promise((resolve, reject) => {
+    const watchdog = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS)
+    child.on('error', reject)
+    child.on('close', (code, signal) => {
+      clearTimeout(watchdog)
+      resolve({ code, signal, ...output })
+    })
+  })
+}
+
+/** Fails with everything a program said unless it ended well. */
+export function assertGood(end) {
+  assert.deepEqual({ code: end.code, signal: end.signal }, { code: 0, signal: null }, `${end.stdout}\n${end.stderr}`)
+}
+
+/** Two vectors are the same, bit for bit. */
+export function assertSame(actual, expected, message) {
+  const bits = (vector) => new Uint32Array(vector.buffer, vector.byteOffset, vector.length)
+  assert.deepEqual(bits(actual), bits(expected), message)
+}
+
+export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0)
+export const norm = (a) => Math.sqrt(dot(a, a))
+export const cosine = (a, b) => dot(a, b) / (norm(a) * norm(b))

@@ -1,0 +1,261 @@
+//! A client against scripted workers that listen on the real socket of a model.
+//!
+//! Starting real workers is tested beneath `launch` and from Node; here the second try is.
+
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use embed_protocol::{
+    Endpoint, MessageCodec, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Request, Response, Timings,
+    WorkerHello, vector,
+};
+use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::UnixListener;
+use tokio_util::codec::Framed;
+
+/// A model file of its own, and a directory in which nobody listens yet.
+struct Place {
+    dir: tempfile::TempDir,
+    options: ClientOptions,
+}
+
+/// What a scripted worker does with a text.
+#[derive(Clone, Copy)]
+enum Act {
+    Answer,
+    Refuse(ErrorCode),
+    HangUp,
+}
+
+impl Place {
+    fn new() -> Self {
+        let only_ours = std::fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().permissions(only_ours).tempdir().expect("a directory");
+        let model = dir.path().join("model.gguf");
+        std::fs::write(&model, "GGUF").expect("writes");
+        let mut options = ClientOptions::new(&model, &PathBuf::from("/no/such/embed-worker"));
+        options.runtime_dir = dir.path().to_owned();
+        Self { dir, options }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.options.clone())
+    }
+
+    /// Listens as this model's worker and does what `script` says for the n-th text of all
+    /// connections; gives the number of connections made so far.
+    fn worker(&self, script: fn(usize) -> Act) -> Arc<AtomicUsize> {
+        let identity = ModelIdentity::of_file(&self.options.model).expect("is there");
+        let endpoint = Endpoint::for_model_in(self.dir.path(), &identity, crate::VERSION);
+        let listener = UnixListener::bind(endpoint.address()).expect("binds");
+        let n_connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&n_connections);
+        let n_texts = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::Relaxed);
+                let stream = Framed::new(stream, MessageCodec::default());
+                tokio::spawn(serve(stream, script, Arc::clone(&n_texts)));
+            }
+        });
+        n_connections
+    }
+}
+
+async fn serve(
+    mut stream: Framed<tokio::net::UnixStream, MessageCodec<Request, Response>>,
+    script: fn(usize) -> Act,
+    n_texts: Arc<AtomicUsize>,
+) {
+    while let Some(Ok(request)) = stream.next().await {
+        let response = match request {
+            Request::Hello(_) => hello(),
+            Request::Embed { id, text, .. } => {
+                match script(n_texts.fetch_add(1, Ordering::Relaxed)) {
+                    Act::Answer => answer(id, &text),
+                    Act::Refuse(code) => {
+                        Response::Error { id: Some(id), code, message: "as scripted".into() }
+                    }
+                    Act::HangUp => return,
+                }
+            }
+            _ => continue,
+        };
+        if stream.send(&response).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn hello() -> Response {
+    Response::Hello(WorkerHello {
+        protocol: PROTOCOL_VERSION,
+        version: crate::VERSION.into(),
+        pid: 1,
+        kernels: "portable".into(),
+        model: ModelInfo {
+            name: "m".into(),
+            architecture: "bert".into(),
+            dimensions: 1,
+            context_tokens: 8,
+            pooling: "mean".into(),
+            quantization: "F32".into(),
+            fingerprint: "f".into(),
+        },
+    })
+}
+
+fn answer(id: u64, text: &str) -> Response {
+    let vector = vector::to_bytes(&[text.len() as f32]);
+    Response::Vector { id, vector, tokens: 1, truncated: false, timings: Timings::default() }
+}
+
+fn options(priority: Priority) -> EmbedOptions {
+    EmbedOptions { priority, ..Default::default() }
+}
+
+#[tokio::test]
+async fn many_requests_share_one_connection() {
+    let place = Place::new();
+    let n_connections = place.worker(|_| Act::Answer);
+    let client = place.client();
+    assert!(!client.is_connected(), "it connects when it is first used");
+    let options = options(Priority::Interactive);
+    let texts: Vec<_> = (0..100).map(|n| "x".repeat(n)).collect();
+    let embeddings = join_all(texts.iter().map(|text| client.embed(text, &options))).await;
+    for (text, embedding) in texts.iter().zip(embeddings) {
+        assert_eq!(embedding.expect("a vector").vector, [text.len() as f32]);
+    }
+    assert_eq!(n_connections.load(Ordering::Relaxed), 1);
+    assert!(client.is_connected());
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_breaks_is_sent_once_more() {
+    let place = Place::new();
+    let n_connections = place.worker(|n| if n == 0 { Act::HangUp } else { Act::Answer });
+    let embedding = place.client().embed("four", &options(Priority::Interactive)).await;
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_text_that_breaks_every_connection_is_given_up() {
+    let place = Place::new();
+    let n_connections = place.worker(|_| Act::HangUp);
+    let error = place.client().embed("poison", &options(Priority::Interactive)).await;
+    assert_eq!(error.expect_err("lost twice").code(), ErrorCode::WorkerUnavailable);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_leaving_worker_is_left_for_its_successor() {
+    let place = Place::new();
+    let script = |n| if n < 3 { Act::Refuse(ErrorCode::ShuttingDown) } else { Act::Answer };
+    let n_connections = place.worker(script);
+    let embedding = place.client().embed("four", &options(Priority::Interactive)).await;
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn workers_that_all_leave_are_not_asked_for_ever() {
+    let place = Place::new();
+    place.worker(|_| Act::Refuse(ErrorCode::ShuttingDown));
+    let error = place.client().embed("x", &options(Priority::Interactive)).await;
+    assert_eq!(error.expect_err("refused").code(), ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn overload_is_told_at_once_to_a_person_and_waited_out_by_an_index() {
+    let place = Place::new();
+    place.worker(|n| if n < 3 { Act::Refuse(ErrorCode::Overloaded) } else { Act::Answer });
+    let client = place.client();
+    let error = client.embed("x", &options(Priority::Interactive)).await;
+    assert_eq!(error.expect_err("full").code(), ErrorCode::Overloaded);
+    let embedding = client.embed("four", &options(Priority::Bulk)).await;
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
+}
+
+#[tokio::test]
+async fn overload_is_waited_out_only_until_the_deadline() {
+    let place = Place::new();
+    place.worker(|_| Act::Refuse(ErrorCode::Overloaded));
+    let timeout = Duration::from_millis(100);
+    let options = EmbedOptions { timeout, ..options(Priority::Bulk) };
+    let error = place.client().embed("x", &options).await.expect_err("full");
+    assert_eq!(error.code(), ErrorCode::Overloaded);
+}
+
+#[tokio::test]
+async fn another_error_is_the_callers() {
+    let place = Place::new();
+    let n_connections = place.worker(|_| Act::Refuse(ErrorCode::TextTooLong));
+    let error = place.client().embed("x", &options(Priority::Bulk)).await.expect_err("refused");
+    assert_eq!((error.code(), error.message()), (ErrorCode::TextTooLong, "as scripted".into()));
+    assert_eq!(n_connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn without_a_worker_all_who_wait_get_the_same_error() {
+    let place = Place::new();
+    let client = place.client();
+    let options = options(Priority::Interactive);
+    for error in join_all((0..50).map(|_| client.embed("x", &options))).await {
+        let error = error.expect_err("no worker");
+        assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
+        assert!(error.message().contains("/no/such/embed-worker"), "{}", error.message());
+    }
+}
+
+#[tokio::test]
+async fn a_missing_model_is_named() {
+    let mut place = Place::new();
+    place.options.model = place.dir.path().join("none.gguf");
+    let error = place.client().embed("x", &options(Priority::Bulk)).await.expect_err("missing");
+    assert_eq!(error.code(), ErrorCode::ModelNotFound);
+    assert!(error.message().contains("none.gguf"), "{}", error.message());
+}
+
+#[tokio::test]
+async fn a_text_beyond_all_limits_is_refused_without_a_worker() {
+    let text = "x".repeat(TEXT_BYTES_MAX + 1);
+    let error = Place::new().client().embed(&text, &options(Priority::Bulk)).await;
+    assert_eq!(error.expect_err("too long").code(), ErrorCode::TextTooLong);
+}
+
+#[tokio::test]
+async fn many_texts_keep_their_order_and_their_own_errors() {
+    let place = Place::new();
+    place.worker(|_| Act::Answer);
+    let mut texts: Vec<_> = (0..1000).map(|n| Ok("x".repeat(n % 50))).collect();
+    texts[7] = Err(EmbedError::text_too_long(9));
+    let mut n_told = 0;
+    let results =
+        place.client().embed_many(texts, &options(Priority::Bulk), |n_done| n_told = n_done).await;
+    assert_eq!(n_told, 1000);
+    for (n, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(embedding) => assert_eq!(embedding.vector, [(n % 50) as f32]),
+            Err(error) => assert_eq!((n, error.code()), (7, ErrorCode::TextTooLong)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_connection_is_closed_with_the_last_clone() {
+    let place = Place::new();
+    place.worker(|_| Act::Answer);
+    let client = place.client();
+    client.embed("x", &options(Priority::Interactive)).await.expect("a vector");
+    let supervisor = Arc::downgrade(&client.supervisor);
+    let connection = Arc::downgrade(&client.supervisor.connection().await.expect("is open"));
+    let clone = client.clone();
+    drop(client);
+    assert!(connection.upgrade().is_some_and(|open| !open.is_closed()));
+    drop(clone);
+    assert!(supervisor.upgrade().is_none() && connection.upgrade().is_none());
+}
