@@ -142,7 +142,7 @@ impl<W: Write> Writer<'_, W> {
         let mut row = 0;
         for (index, tokenized) in self.waiting.drain(..) {
             let outcome = tokenized.and_then(|tokenized| {
-                let rows = rows.as_ref().map_err(|error| Failure::from(error))?;
+                let rows = rows.as_ref().map_err(Failure::from)?;
                 row += 1;
                 rows.vector(row - 1, self.args.dimensions, !self.args.no_normalize)
                     .map(|vector| Outcome::Vector {
