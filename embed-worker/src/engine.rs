@@ -102,13 +102,35 @@ impl Engine {
     ///
     /// What is wrong with the file, and where.
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
-        let file = GgufFile::open(path)?;
-        let hyper = Hyperparameters::read(&file)?;
-        let tokenizer = Tokenizer::from_gguf(&file)?;
-        let summary = summarize(path, &file, &hyper)?;
+        let file_name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::from_gguf(&GgufFile::open(path)?, &file_name, options)
+    }
+
+    /// As [`Self::open`], of a file that is already mapped; `fallback_name` is for files that do not
+    /// name their model.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the model, and where.
+    pub fn from_gguf(
+        file: &GgufFile,
+        fallback_name: &str,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let hyper = Hyperparameters::read(file)?;
+        let tokenizer = Tokenizer::from_gguf(file)?;
+        let summary = ModelSummary {
+            name: file.str("general.name")?.unwrap_or(fallback_name).into(),
+            architecture: hyper.architecture.name.into(),
+            dimensions: hyper.hidden,
+            context_tokens: hyper.context_tokens,
+            pooling: hyper.pooling.name().into(),
+            quantization: file.main_dtype().map(|dtype| dtype.to_string()).unwrap_or_default(),
+            fingerprint: file.fingerprint(),
+        };
         let kernels = Kernels::new(options.isa);
         let workspace = Workspace::new(options.threads);
-        let encoder = Encoder::new(&file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
+        let encoder = Encoder::new(file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
         let batch_tokens_max = options.batch_tokens.max(summary.context_tokens);
         Ok(Self { tokenizer, encoder, summary, batch_tokens_max })
     }
@@ -218,22 +240,4 @@ pub fn check_dimensions(wanted: Option<usize>, dimensions: usize) -> Result<usiz
         Some(found) if (1..=dimensions).contains(&found) => Ok(found),
         Some(found) => Err(EngineError::Dimensions { found, dimensions }),
     }
-}
-
-fn summarize(
-    path: &Path,
-    file: &GgufFile,
-    hyper: &Hyperparameters,
-) -> Result<ModelSummary, EngineError> {
-    let file_name = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let name = file.str("general.name")?.map_or_else(file_name, str::to_owned);
-    Ok(ModelSummary {
-        name,
-        architecture: hyper.architecture.name.into(),
-        dimensions: hyper.hidden,
-        context_tokens: hyper.context_tokens,
-        pooling: hyper.pooling.name().into(),
-        quantization: file.main_dtype().map(|dtype| dtype.to_string()).unwrap_or_default(),
-        fingerprint: file.fingerprint(),
-    })
 }

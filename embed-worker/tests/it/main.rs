@@ -4,6 +4,7 @@
 
 mod fixtures;
 mod golden;
+mod hostile_models;
 mod memory_mapped_gguf;
 mod support;
 mod tidy;

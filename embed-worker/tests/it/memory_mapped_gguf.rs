@@ -175,7 +175,7 @@ fn what_is_no_file_is_told_by_its_path() {
 
 /// Files whose structure and vocabulary are sound: what is wrong with them is for the model, whose
 /// tests take up this list.
-const JUDGED_BY_THE_MODEL: &[&str] = &[
+pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
     "arch-missing",
     "arch-unknown",
     "blocks-2",
