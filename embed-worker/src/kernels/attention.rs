@@ -4,14 +4,11 @@
 //! token, so that both products run over whole registers, and keeps no more scores than its few
 //! queries have. Sums run over elements, then over tokens, in their order.
 
-use super::dispatch::with_features;
-use super::elementwise::{exp, sum};
+use super::Kernels;
+use super::math::exp;
 use super::memory::{Cell, SharedOut};
+use super::simd::{LANES, Op, Simd, dispatch};
 use super::workspace::Workspace;
-use super::{Isa, Kernels};
-
-/// Lanes of a block of keys, or of a value's elements.
-const LANES: usize = 16;
 
 /// Queries whose sums fit the registers of AVX2 beside the rest.
 const QUERIES: usize = 6;
@@ -60,8 +57,10 @@ impl Kernels {
         let out = SharedOut::new(out, (tokens, hidden, hidden), (TASK_QUERIES, head_dim));
         let tasks = heads * tokens.div_ceil(TASK_QUERIES);
         let failed: Vec<()> = workspace.run(tasks, |task, scratch| {
-            if let Some(mut cell) = out.take(task / heads, task % heads) {
-                run(self.isa, &text, task / heads, task % heads, &mut scratch.attention, &mut cell);
+            let (chunk, head) = (task / heads, task % heads);
+            if let Some(out) = out.take(chunk, head) {
+                let scratch = &mut scratch.attention;
+                dispatch(self.isa, Head { text: &text, chunk, head, scratch, out });
             }
             Ok(())
         });
@@ -85,33 +84,44 @@ impl Text<'_> {
     }
 }
 
-fn run(
-    isa: Isa,
-    text: &Text<'_>,
+/// One task: some queries of one head.
+struct Head<'a, 'b> {
+    text: &'a Text<'a>,
     chunk: usize,
     head: usize,
-    scratch: &mut AttentionScratch,
-    out: &mut Cell<'_>,
-) {
-    with_features(isa, || {
-        lay_out(text, head, scratch);
-        let first = chunk * TASK_QUERIES;
+    scratch: &'a mut AttentionScratch,
+    out: Cell<'b, f32>,
+}
+
+impl Op for Head<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        lay_out(self.text, self.head, self.scratch);
+        let first = self.chunk * TASK_QUERIES;
         let mut query = 0;
-        while query < out.rows() {
-            let count = QUERIES.min(out.rows() - query);
-            // The last queries are repeated where there are fewer than the registers take; what
-            // they give is not written.
-            let rows = std::array::from_fn(|i| text.row(first + query + i.min(count - 1), 0, head));
-            attend(text, rows, scratch, |i, element, lanes| {
-                if i < count {
-                    let row = &mut out.row_mut(query + i)[element..];
-                    let width = row.len().min(LANES);
-                    row[..width].copy_from_slice(&lanes[..width]);
+        while query < self.out.rows() {
+            let count = QUERIES.min(self.out.rows() - query);
+            // The last query is repeated where there are fewer than the registers take; what the
+            // repetitions give is not written.
+            let mut queries = [&[] as &[f32]; QUERIES];
+            for (index, row) in queries.iter_mut().enumerate() {
+                *row = self.text.row(first + query + index.min(count - 1), 0, self.head);
+            }
+            score(simd, &queries, self.scratch);
+            let inverses = softmax(simd, self.scratch, self.text);
+            let AttentionScratch { values, scores, .. } = &*self.scratch;
+            for (block, values) in values.chunks_exact(self.text.tokens).enumerate() {
+                let sums = weigh(simd, values, scores);
+                for index in 0..count {
+                    let value = simd.mul(sums[index], simd.splat(inverses[index]));
+                    simd.store_at(value, self.out.row_mut(query + index), block);
                 }
-            });
+            }
             query += count;
         }
-    });
+    }
 }
 
 /// Lays out the head's keys and values; what pads the last block is zero.
@@ -136,77 +146,78 @@ fn lay_out(text: &Text<'_>, head: usize, scratch: &mut AttentionScratch) {
     }
 }
 
-/// What some queries attend to: `write(query, element, 16 elements from there)`.
+/// Products of the queries with every key.
 #[inline(always)]
-fn attend(
-    text: &Text<'_>,
-    queries: [&[f32]; QUERIES],
-    scratch: &mut AttentionScratch,
-    mut write: impl FnMut(usize, usize, &[f32; LANES]),
-) {
-    let (tokens, head_dim) = (text.tokens, text.head_dim);
-    let queries = queries.map(|query| &query[..head_dim]);
-    let AttentionScratch { keys, values, scores } = scratch;
-    for (scores, keys) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-        let mut sums = [[0.0_f32; LANES]; QUERIES];
-        for (element, keys) in keys.iter().enumerate() {
-            for (sums, query) in sums.iter_mut().zip(&queries) {
-                let query = query[element];
-                for (sum, key) in sums.iter_mut().zip(keys) {
-                    *sum = query.mul_add(*key, *sum);
-                }
-            }
-        }
-        *scores = sums;
+fn score<S: Simd>(simd: S, queries: &[&[f32]; QUERIES], scratch: &mut AttentionScratch) {
+    let AttentionScratch { keys, scores, .. } = scratch;
+    let head_dim = queries[0].len();
+    let mut rows = *queries;
+    for row in &mut rows {
+        *row = &row[..head_dim];
     }
-    let inverses = softmax(scores, tokens, 1.0 / (head_dim as f32).sqrt());
-    for (block, values) in values.chunks_exact(tokens).enumerate() {
-        let mut sums = [[0.0_f32; LANES]; QUERIES];
-        for (token, values) in values.iter().enumerate() {
-            let scores = &scores[token / LANES];
-            for (sums, scores) in sums.iter_mut().zip(scores) {
-                let score = scores[token % LANES];
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = score.mul_add(*value, *sum);
-                }
+    for (scores, keys) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
+        let mut sums = [simd.splat(0.0); QUERIES];
+        for element in 0..head_dim {
+            let key = simd.load(&keys[element]);
+            for query in 0..QUERIES {
+                sums[query] = simd.fma(simd.splat(rows[query][element]), key, sums[query]);
             }
         }
-        for (query, (sums, inverse)) in sums.iter().zip(inverses).enumerate() {
-            write(query, block * LANES, &sums.map(|sum| sum * inverse));
+        for query in 0..QUERIES {
+            simd.store(sums[query], &mut scores[query]);
         }
     }
 }
 
 /// Replaces scores by `exp(scale * (score - largest))` and gives the inverse of each query's sum.
 #[inline(always)]
-fn softmax(scores: &mut [[[f32; LANES]; QUERIES]], tokens: usize, scale: f32) -> [f32; QUERIES] {
-    // Lanes beyond the last token take no part: they are below every score, and then zero.
-    if let Some(last) = scores.last_mut() {
-        for lanes in last {
-            for (lane, score) in lanes.iter_mut().enumerate() {
-                if lane + LANES * ((tokens - 1) / LANES) >= tokens {
-                    *score = f32::NEG_INFINITY;
-                }
+fn softmax<S: Simd>(simd: S, scratch: &mut AttentionScratch, text: &Text<'_>) -> [f32; QUERIES] {
+    let scale = 1.0 / (text.head_dim as f32).sqrt();
+    let scores = &mut scratch.scores;
+    let padding = text.tokens.next_multiple_of(LANES) - text.tokens;
+    let mut inverses = [0.0; QUERIES];
+    for query in 0..QUERIES {
+        // Lanes beyond the last token take no part: they repeat a score, and then count nothing.
+        if let Some(last) = scores.last_mut() {
+            let first = last[query][0];
+            last[query][LANES - padding..].fill(first);
+        }
+        let mut largest = simd.splat(f32::NEG_INFINITY);
+        for scores in scores.iter() {
+            largest = simd.max(simd.load(&scores[query]), largest);
+        }
+        let largest = simd.splat(simd.max_lane(largest));
+        let mut sums = simd.splat(0.0);
+        let blocks = scores.len();
+        for (block, scores) in scores.iter_mut().enumerate() {
+            let distance = simd.sub(simd.load(&scores[query]), largest);
+            let e = exp(simd, simd.mul(distance, simd.splat(scale)));
+            simd.store(e, &mut scores[query]);
+            if block + 1 == blocks {
+                scores[query][LANES - padding..].fill(0.0);
+            }
+            sums = simd.add(sums, simd.load(&scores[query]));
+        }
+        inverses[query] = 1.0 / simd.sum(sums);
+    }
+    inverses
+}
+
+/// 16 elements of what the queries attend to: values weighed by scores.
+#[inline(always)]
+fn weigh<S: Simd>(
+    simd: S,
+    values: &[[f32; LANES]],
+    scores: &[[[f32; LANES]; QUERIES]],
+) -> [S::F32; QUERIES] {
+    let mut sums = [simd.splat(0.0); QUERIES];
+    for (values, scores) in values.chunks(LANES).zip(scores) {
+        for (lane, value) in values.iter().enumerate() {
+            let value = simd.load(value);
+            for query in 0..QUERIES {
+                sums[query] = simd.fma(simd.splat(scores[query][lane]), value, sums[query]);
             }
         }
     }
-    std::array::from_fn(|query| {
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        for scores in scores.iter() {
-            for (largest, score) in largest.iter_mut().zip(&scores[query]) {
-                *largest = if *score > *largest { *score } else { *largest };
-            }
-        }
-        let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let mut sums = [0.0_f32; LANES];
-        for scores in scores.iter_mut() {
-            for (sum, score) in sums.iter_mut().zip(&mut scores[query]) {
-                let padding = *score == f32::NEG_INFINITY;
-                let e = exp((*score - largest) * scale);
-                *score = if padding { 0.0 } else { e };
-                *sum += *score;
-            }
-        }
-        1.0 / sum(&sums, |value, sum| value + sum)
-    })
+    sums
 }

@@ -1,214 +1,300 @@
-//! Blocks: what 32 weights in a row of the file are, for every quantized type.
+//! Blocks: what the bytes of a row mean, for every quantized type.
 //!
-//! `weight = scale * (value - bias) + minimum`, where `bias` is a constant of the type and scale and
-//! minimum belong to 32 or to 16 weights.
+//! `weight = scale * value + minimum`, where scale and minimum belong to 32 or to 16 weights.
 //! Layouts and formulas are those of `ggml-common.h` and `ggml-quants.c` of llama.cpp; all multi-byte
 //! fields are little-endian, and no block has an alignment.
+#![expect(non_camel_case_types, reason = "GGUF's own spelling, so that it can be searched")]
 
 use super::DType;
-use super::float::f16_to_f32;
+use super::simd::{LANES, Simd};
 
 /// Weights that share a step of a dot product.
 pub(super) const GROUP: usize = 32;
 
-/// Largest block in bytes, [`DType::Q6_K`]'s.
-const _: () = assert!(DType::Q6_K.block_bytes() == 210);
+/// Groups of the largest blocks.
+const PARTS_MAX: usize = 8;
 
 /// The values that the 4-bit indices of `IQ4_NL` and `IQ4_XS` stand for (`kvalues_iq4nl`).
 const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// How a quantized type's groups are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
-    /// What is taken off a value: `weight = scale * (value - bias) + minimum`.
-    pub(super) bias: i32,
-    /// Whether each half of a group has a scale of its own.
-    pub(super) halves: bool,
-    /// Whether there are minimums.
-    pub(super) minimum: bool,
-}
-
-impl Form {
-    /// The form of `dtype`, or `None` if it is not quantized.
-    pub(super) const fn of(dtype: DType) -> Option<Self> {
-        let (bias, halves, minimum) = match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => return None,
-            DType::Q4_0 => (8, false, false),
-            DType::Q5_0 => (16, false, false),
-            DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => (128, false, false),
-            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (0, false, true),
-            DType::Q3_K => (4, true, false),
-            DType::Q6_K => (32, true, false),
-            DType::Q2_K => (0, true, true),
-        };
-        Some(Self { bias, halves, minimum })
-    }
-}
-
-/// 32 weights of one row.
+/// Scales and minimums of a block: of part `p`, first and second half, at `2 * p` and `2 * p + 1`.
+/// Where the format has no halves, the two are equal; what lies beyond its parts means nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Group {
-    /// The values, without their bias taken off.
-    pub(super) values: [u8; GROUP],
-    /// Scales of the two halves; equal where the form has no halves.
-    pub(super) scales: [f32; 2],
-    /// Minimums of the two halves; zero where the form has none.
-    pub(super) minimums: [f32; 2],
+pub(super) struct Scales {
+    pub(super) scales: [f32; 2 * PARTS_MAX],
+    /// Zero where the format has none.
+    pub(super) minimums: [f32; 2 * PARTS_MAX],
 }
 
-impl Group {
-    /// Whether every scale and minimum is a number.
-    #[inline(always)]
-    pub(super) fn is_finite(&self) -> bool {
-        self.scales.iter().chain(&self.minimums).all(|value| value.is_finite())
-    }
+/// A quantized type.
+///
+/// Bodies are loops over arrays of fixed size, which compilers turn into vector code once they are
+/// inlined into [`super::simd::dispatch`].
+pub(super) trait Format {
+    /// The type.
+    const DTYPE: DType;
+    /// Groups of a block.
+    const PARTS: usize = Self::DTYPE.block_elements() / GROUP;
+    /// Whether each half of a group has a scale of its own.
+    const HALVES: bool = false;
+    /// Whether there are minimums.
+    const MINIMUM: bool = false;
+
+    /// The values of part `part` of `block`.
+    fn values(block: &[u8], part: usize) -> [i8; GROUP];
+
+    /// The scales of `block`.
+    fn scales<S: Simd>(simd: S, block: &[u8]) -> Scales;
 }
 
-/// Unpacks group `group` of `row`, a whole number of blocks of `dtype`.
-///
-/// # Panics
-///
-/// If `dtype` is not quantized, or the row has no such group.
-#[inline(always)]
-pub(super) fn unpack(dtype: DType, row: &[u8], group: usize) -> Group {
-    let groups = dtype.block_elements() / GROUP;
-    let block = &row[group / groups * dtype.block_bytes()..][..dtype.block_bytes()];
-    let part = group % groups;
-    match dtype {
-        DType::Q4_0 => whole(scale_at(block, 0), 0.0, nibbles(at(block, 2))),
-        DType::Q4_1 => whole(scale_at(block, 0), scale_at(block, 2), nibbles(at(block, 4))),
-        DType::Q5_0 => {
-            whole(scale_at(block, 0), 0.0, with_fifth_bits(nibbles(at(block, 6)), at(block, 2)))
+/// Runs `$body` with `$format` bound to the [`Format`] of `$dtype`, or `$plain` if the type is not
+/// quantized.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr, plain => $plain:expr) => {{
+        use $crate::kernels::block as formats;
+        macro_rules! with {
+            ($name:ident) => {{
+                type $format = formats::$name;
+                $body
+            }};
         }
-        DType::Q5_1 => {
-            let values = with_fifth_bits(nibbles(at(block, 8)), at(block, 4));
-            whole(scale_at(block, 0), scale_at(block, 2), values)
+        match $dtype {
+            DType::Q4_0 => with!(Q4_0),
+            DType::Q4_1 => with!(Q4_1),
+            DType::Q5_0 => with!(Q5_0),
+            DType::Q5_1 => with!(Q5_1),
+            DType::Q8_0 => with!(Q8_0),
+            DType::Q2_K => with!(Q2_K),
+            DType::Q3_K => with!(Q3_K),
+            DType::Q4_K => with!(Q4_K),
+            DType::Q5_K => with!(Q5_K),
+            DType::Q6_K => with!(Q6_K),
+            DType::IQ4_NL => with!(IQ4_NL),
+            DType::IQ4_XS => with!(IQ4_XS),
+            DType::F32 | DType::F16 | DType::BF16 => $plain,
         }
-        DType::Q8_0 => whole(scale_at(block, 0), 0.0, at::<32>(block, 2).map(|value| value ^ 0x80)),
-        DType::IQ4_NL => whole(scale_at(block, 0), 0.0, nibbles(at(block, 2)).map(iq4)),
-        DType::Q2_K => q2_k(block, part),
-        DType::Q3_K => q3_k(block, part),
-        DType::Q4_K => {
-            let (scale, minimum) = scale_and_minimum_k4(block, part);
-            whole(scale, minimum, half_bytes(at(block, 16 + part / 2 * 32), part % 2))
-        }
-        DType::Q5_K => {
-            let (scale, minimum) = scale_and_minimum_k4(block, part);
-            let low = half_bytes(at(block, 48 + part / 2 * 32), part % 2);
-            let high: [u8; 32] = at(block, 16);
-            let values = std::array::from_fn(|i| low[i] | ((high[i] >> part) & 1) << 4);
-            whole(scale, minimum, values)
-        }
-        DType::Q6_K => q6_k(block, part),
-        DType::IQ4_XS => {
-            let high = u16::from_le_bytes(at(block, 2)) >> (2 * part) & 3;
-            let low = block[4 + part / 2] >> (4 * (part % 2)) & 15;
-            let scale = f32::from(i16::from(low) | (high as i16) << 4) - 32.0;
-            whole(scale_at(block, 0) * scale, 0.0, nibbles(at(block, 8 + 16 * part)).map(iq4))
-        }
-        DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype} is not quantized"),
-    }
+    }};
 }
+pub(super) use with_format;
 
 /// The `N` bytes at `offset`.
 #[inline(always)]
-fn at<const N: usize>(block: &[u8], offset: usize) -> [u8; N] {
-    std::array::from_fn(|i| block[offset + i])
+fn at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
+    let Some(bytes) = block[offset..].first_chunk() else { unreachable!("whole blocks only") };
+    bytes
 }
 
 #[inline(always)]
-fn scale_at(block: &[u8], offset: usize) -> f32 {
-    f16_to_f32(at(block, offset))
+fn scale_at<S: Simd>(simd: S, block: &[u8], offset: usize) -> f32 {
+    simd.f16(u16::from_le_bytes(*at(block, offset)))
 }
 
-#[inline(always)]
-fn whole(scale: f32, minimum: f32, values: [u8; GROUP]) -> Group {
-    Group { values, scales: [scale; 2], minimums: [minimum; 2] }
+/// Applies `$op` to every element.
+macro_rules! each {
+    ($n:literal, $i:ident => $op:expr) => {{
+        let mut out = [0; $n];
+        for $i in 0..$n {
+            out[$i] = $op;
+        }
+        out
+    }};
 }
+
+/// A format of 32 weights in a block: scale at the start, and a minimum after it if it has one.
+macro_rules! small_block {
+    ($name:ident, $minimum:literal, $block:ident => $values:expr) => {
+        #[doc = concat!("See [`DType::", stringify!($name), "`].")]
+        pub(super) struct $name;
+
+        impl Format for $name {
+            const DTYPE: DType = DType::$name;
+            const MINIMUM: bool = $minimum;
+
+            #[inline(always)]
+            fn values($block: &[u8], _part: usize) -> [i8; GROUP] {
+                $values
+            }
+
+            #[inline(always)]
+            fn scales<S: Simd>(simd: S, block: &[u8]) -> Scales {
+                let minimum = if $minimum { scale_at(simd, block, 2) } else { 0.0 };
+                Scales { scales: [scale_at(simd, block, 0); 16], minimums: [minimum; 16] }
+            }
+        }
+    };
+}
+
+small_block!(Q4_0, false, block => minus(nibbles(at(block, 2)), 8));
+small_block!(Q4_1, true, block => minus(nibbles(at(block, 4)), 0));
+small_block!(Q5_0, false, block => minus(with_fifth_bits(nibbles(at(block, 6)), at(block, 2)), 16));
+small_block!(Q5_1, true, block => minus(with_fifth_bits(nibbles(at(block, 8)), at(block, 4)), 0));
+small_block!(Q8_0, false, block => minus(*at(block, 2), 0));
+small_block!(IQ4_NL, false, block => iq4(nibbles(at(block, 2))));
 
 /// The lower halves of 16 bytes, then their upper halves.
 #[inline(always)]
-fn nibbles(bytes: [u8; 16]) -> [u8; GROUP] {
-    std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+fn nibbles(bytes: &[u8; 16]) -> [u8; GROUP] {
+    let mut out = [0; GROUP];
+    for i in 0..16 {
+        out[i] = bytes[i] & 15;
+        out[16 + i] = bytes[i] >> 4;
+    }
+    out
 }
 
-/// The lower (`part` 0) or upper halves of 32 bytes.
+/// Takes `bias` off every value.
 #[inline(always)]
-fn half_bytes(bytes: [u8; 32], part: usize) -> [u8; GROUP] {
-    let shift = 4 * part;
-    bytes.map(|byte| byte >> shift & 15)
+fn minus(values: [u8; GROUP], bias: u8) -> [i8; GROUP] {
+    each!(32, i => values[i].wrapping_sub(bias).cast_signed())
 }
 
 /// Adds bit `i` of `high` as the fifth bit of value `i`.
 #[inline(always)]
-fn with_fifth_bits(low: [u8; GROUP], high: [u8; 4]) -> [u8; GROUP] {
-    std::array::from_fn(|i| low[i] | (high[i / 8] >> (i % 8) & 1) << 4)
+fn with_fifth_bits(low: [u8; GROUP], high: &[u8; 4]) -> [u8; GROUP] {
+    let mut spread = [0_u8; GROUP];
+    for byte in 0..4 {
+        for i in 0..8 {
+            spread[8 * byte + i] = high[byte];
+        }
+    }
+    each!(32, i => low[i] | if spread[i] & (1 << (i % 8)) == 0 { 0 } else { 16 })
 }
 
+/// The values that 4-bit indices stand for.
 #[inline(always)]
-fn iq4(index: u8) -> u8 {
-    IQ4_VALUES[usize::from(index & 15)].cast_unsigned() ^ 0x80
+fn iq4(indices: [u8; GROUP]) -> [i8; GROUP] {
+    each!(32, i => IQ4_VALUES[usize::from(indices[i] & 15)])
 }
 
-/// Scale and minimum of part `part` of a `Q4_K` or `Q5_K` block: 6 bits each, packed in 12 bytes
+/// `bytes` as floats times `scale`.
+#[inline(always)]
+fn times(bytes: [i8; LANES], scale: f32) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for i in 0..LANES {
+        out[i] = f32::from(bytes[i]) * scale;
+    }
+    out
+}
+
+/// Scales and minimums of `Q4_K` and `Q5_K`: 8 of each of 6 bits, packed in 12 bytes
 /// (`get_scale_min_k4`), times the block's own.
 #[inline(always)]
-fn scale_and_minimum_k4(block: &[u8], part: usize) -> (f32, f32) {
-    let packed: [u8; 12] = at(block, 4);
-    let (scale, minimum) = if part < 4 {
-        (packed[part] & 63, packed[part + 4] & 63)
-    } else {
-        (
-            packed[part + 4] & 15 | packed[part - 4] >> 6 << 4,
-            packed[part + 4] >> 4 | packed[part] >> 6 << 4,
-        )
-    };
-    (scale_at(block, 0) * f32::from(scale), -(scale_at(block, 2) * f32::from(minimum)))
-}
-
-/// `Q2_K`: 16 bytes of scales and minimums (4 bits each), 64 bytes of 2-bit values, two f16.
-#[inline(always)]
-fn q2_k(block: &[u8], part: usize) -> Group {
-    let shift = 2 * (part % 4);
-    let values = at::<32>(block, 16 + part / 4 * 32).map(|byte| byte >> shift & 3);
-    let (scale, minimum) = (scale_at(block, 80), scale_at(block, 82));
-    let packed: [u8; 2] = at(block, 2 * part);
-    Group {
-        values,
-        scales: packed.map(|byte| scale * f32::from(byte & 15)),
-        minimums: packed.map(|byte| -(minimum * f32::from(byte >> 4))),
+fn scales_k4<S: Simd>(simd: S, block: &[u8]) -> Scales {
+    let word = |offset: usize| u32::from_le_bytes(*at(block, 4 + offset));
+    let (a, b, c) = (word(0), word(4), word(8));
+    // Four fields at a time, a byte each: the upper four take their high bits from the lower ones'.
+    let scales = [a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4];
+    let minimums = [b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4];
+    Scales {
+        scales: times(twice(scales), scale_at(simd, block, 0)),
+        minimums: times(twice(minimums), -scale_at(simd, block, 2)),
     }
 }
 
-/// `Q3_K`: 32 bytes of third bits, 64 bytes of lower two bits, 12 bytes of 6-bit scales, one f16.
+/// Each of eight bytes twice: both halves of a group.
 #[inline(always)]
-fn q3_k(block: &[u8], part: usize) -> Group {
-    let shift = 2 * (part % 4);
-    let low = at::<32>(block, 32 + part / 4 * 32);
-    let high: [u8; 32] = at(block, 0);
-    let values = std::array::from_fn(|i| low[i] >> shift & 3 | (high[i] >> part & 1) << 2);
-    let scale = scale_at(block, 108);
-    let scales = [0, 1].map(|half| {
-        let index = 2 * part + half;
-        let low = if index < 8 { block[96 + index] & 15 } else { block[88 + index] >> 4 };
-        let high = block[104 + index % 4] >> (2 * (index / 4)) & 3;
-        scale * (f32::from(low | high << 4) - 32.0)
-    });
-    Group { values, scales, minimums: [0.0; 2] }
+fn twice(words: [u32; 2]) -> [i8; LANES] {
+    let (low, high) = (words[0].to_le_bytes(), words[1].to_le_bytes());
+    let mut out = [0; LANES];
+    for i in 0..4 {
+        out[2 * i] = low[i].cast_signed();
+        out[2 * i + 1] = low[i].cast_signed();
+        out[8 + 2 * i] = high[i].cast_signed();
+        out[8 + 2 * i + 1] = high[i].cast_signed();
+    }
+    out
 }
 
-/// `Q6_K`: 128 bytes of lower four bits, 64 bytes of upper two, 16 signed scales, one f16.
-#[inline(always)]
-fn q6_k(block: &[u8], part: usize) -> Group {
+/// A format of 256 weights in a block.
+macro_rules! large_block {
+    ($name:ident, halves: $halves:literal, minimum: $minimum:literal,
+     $block:ident, $part:ident => $values:expr, $simd:ident => $scales:expr) => {
+        #[doc = concat!("See [`DType::", stringify!($name), "`].")]
+        pub(super) struct $name;
+
+        impl Format for $name {
+            const DTYPE: DType = DType::$name;
+            const HALVES: bool = $halves;
+            const MINIMUM: bool = $minimum;
+
+            #[inline(always)]
+            fn values($block: &[u8], $part: usize) -> [i8; GROUP] {
+                $values
+            }
+
+            #[inline(always)]
+            fn scales<S: Simd>($simd: S, $block: &[u8]) -> Scales {
+                $scales
+            }
+        }
+    };
+}
+
+large_block!(Q4_K, halves: false, minimum: true, block, part => {
+    let (bytes, shift) = (at::<32>(block, 16 + part / 2 * 32), 4 * (part % 2));
+    each!(32, i => (bytes[i] >> shift & 15).cast_signed())
+}, simd => scales_k4(simd, block));
+
+large_block!(Q5_K, halves: false, minimum: true, block, part => {
+    let (bytes, shift) = (at::<32>(block, 48 + part / 2 * 32), 4 * (part % 2));
+    let high = at::<32>(block, 16);
+    each!(32, i => (bytes[i] >> shift & 15 | (high[i] >> part & 1) << 4).cast_signed())
+}, simd => scales_k4(simd, block));
+
+// 128 bytes of lower four bits, 64 bytes of upper two, 16 signed scales, one f16.
+large_block!(Q6_K, halves: true, minimum: false, block, part => {
     let (half, quarter) = (part / 4, part % 4);
-    let low: [u8; 32] = at(block, 64 * half + 32 * (quarter % 2));
-    let high: [u8; 32] = at(block, 128 + 32 * half);
+    let low = at::<32>(block, 64 * half + 32 * (quarter % 2));
+    let high = at::<32>(block, 128 + 32 * half);
     let (low_shift, high_shift) = (4 * (quarter / 2), 2 * quarter);
     let values =
-        std::array::from_fn(|i| low[i] >> low_shift & 15 | (high[i] >> high_shift & 3) << 4);
-    let scale = scale_at(block, 208);
-    let scales =
-        [0, 1].map(|i| scale * f32::from(block[192 + 8 * half + 2 * quarter + i].cast_signed()));
-    Group { values, scales, minimums: [0.0; 2] }
-}
+        each!(32, i => low[i] >> low_shift & 15 | (high[i] >> high_shift & 3) << 4);
+    minus(values, 32)
+}, simd => {
+    let packed = at::<16>(block, 192);
+    let scales = each!(16, i => packed[i].cast_signed());
+    Scales { scales: times(scales, scale_at(simd, block, 208)), minimums: [0.0; 16] }
+});
+
+// 16 bytes of scales and minimums (4 bits each), 64 bytes of 2-bit values, two f16.
+large_block!(Q2_K, halves: true, minimum: true, block, part => {
+    let (bytes, shift) = (at::<32>(block, 16 + part / 4 * 32), 2 * (part % 4));
+    each!(32, i => (bytes[i] >> shift & 3).cast_signed())
+}, simd => {
+    let packed = at::<16>(block, 0);
+    let scales = each!(16, i => (packed[i] & 15).cast_signed());
+    let minimums = each!(16, i => (packed[i] >> 4).cast_signed());
+    Scales {
+        scales: times(scales, scale_at(simd, block, 80)),
+        minimums: times(minimums, -scale_at(simd, block, 82)),
+    }
+});
+
+// 32 bytes of third bits, 64 bytes of lower two bits, 12 bytes of 6-bit scales, one f16.
+large_block!(Q3_K, halves: true, minimum: false, block, part => {
+    let (low, shift) = (at::<32>(block, 32 + part / 4 * 32), 2 * (part % 4));
+    let high = at::<32>(block, 0);
+    let values = each!(32, i => low[i] >> shift & 3 | (high[i] >> part & 1) << 2);
+    minus(values, 4)
+}, simd => {
+    let (low, high) = (at::<8>(block, 96), at::<4>(block, 104));
+    let scales = each!(16, i => {
+        let low = if i < 8 { low[i % 8] & 15 } else { low[i % 8] >> 4 };
+        (low | (high[i % 4] >> (2 * (i / 4)) & 3) << 4).cast_signed() - 32
+    });
+    Scales { scales: times(scales, scale_at(simd, block, 108)), minimums: [0.0; 16] }
+});
+
+// One f16, 16 bits of scales' upper two bits, 4 bytes of their lower four, 128 bytes of indices.
+large_block!(IQ4_XS, halves: false, minimum: false, block, part => {
+    iq4(nibbles(at(block, 8 + 16 * part)))
+}, simd => {
+    let (high, low) = (u16::from_le_bytes(*at(block, 2)), at::<4>(block, 4));
+    let scales = each!(16, i => {
+        let part = i / 2;
+        let low = low[part / 2] >> (4 * (part % 2)) & 15;
+        (low | ((high >> (2 * part)) as u8 & 3) << 4).cast_signed() - 32
+    });
+    Scales { scales: times(scales, scale_at(simd, block, 0)), minimums: [0.0; 16] }
+});

@@ -64,6 +64,11 @@ impl DType {
         Self::BF16,
     ];
 
+    /// Whether weights come in blocks with a scale.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
     /// The type with this number in a GGUF file, if this worker reads it.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| *dtype as u32 == number)

@@ -13,7 +13,7 @@ pub struct Avx2(());
 /// Proof that the processor has AVX-512 F, BW, VL, DQ and VNNI beside AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512Vnni(());
+pub struct Avx512Vnni(pub(super) Avx2);
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
@@ -32,13 +32,13 @@ impl Avx2 {
 impl Avx512Vnni {
     /// Asks the processor; the answer never changes while a process lives.
     pub fn detect() -> Option<Self> {
-        let found = Avx2::detect().is_some()
-            && std::arch::is_x86_feature_detected!("avx512f")
+        let avx2 = Avx2::detect()?;
+        let found = std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512vl")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vnni");
-        found.then_some(Self(()))
+        found.then_some(Self(avx2))
     }
 }
 
@@ -91,6 +91,18 @@ impl Isa {
             found: name.into(),
             supported: all.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// What is added to every quantized activation: instructions that multiply unsigned by signed
+    /// bytes take the activations as the unsigned side.
+    pub(super) const fn activation_offset(self) -> u8 {
+        match self {
+            Self::Portable => 0,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 0,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => 128,
+        }
     }
 
     /// Its name, as in `EMBED_ISA`.

@@ -1,27 +1,49 @@
-//! Products of activations with mapped weights: `out = x · W^T + bias`.
+//! Products of activations with mapped weights: `out = epilogue(x · W^T + bias)`.
 //!
 //! A task is one panel of 16 output columns over all rows of activations: it unpacks the panel into
 //! its thread's scratch and runs it over the tokens, some at a time.
 
-use super::block::Form;
-use super::dispatch::{flip, tile, with_features};
-use super::memory::{Cell, SharedOut};
+use super::block::{Format, with_format};
+use super::math::{gelu, silu};
+use super::memory::{Cell, LINE, SharedOut, prefetch};
 use super::panel::{Panel, PanelBlock, ROWS};
 use super::quantize::QuantizedRows;
+use super::simd::{Op, Simd, dispatch};
 use super::workspace::{Workspace, first_error};
-use super::{Activations, Isa, Kernels, Matrix, NonFiniteWeight};
+use super::{Activations, DType, Kernels, Matrix, NonFiniteWeight, tile};
+
+/// What happens to a product on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// Nothing: `out = y`.
+    Store,
+    /// `out = gelu(y)`, in the form with `tanh`.
+    Gelu,
+    /// `out = silu(y) * out`: the gate of what is there.
+    SiluGate,
+}
+
+/// Where a product goes: `[tokens, rows]`, with `stride` elements from one token to the next.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// The buffer, from the first element on.
+    pub out: &'a mut [f32],
+    /// Elements from one token's row to the next.
+    pub stride: usize,
+    /// What happens on the way.
+    pub epilogue: Epilogue,
+}
 
 impl Kernels {
-    /// Writes `x · weights^T + bias` to `out`.
+    /// Writes `epilogue(x · weights^T + bias)` to `output`.
     ///
     /// # Shapes
     ///
-    /// `x` is `[tokens, cols]`, `weights` `[rows, cols]`, `bias` `[rows]`; `out` is
-    /// `[tokens, rows]` with `stride` elements from one token to the next.
+    /// `x` is `[tokens, cols]`, `weights` `[rows, cols]`, `bias` `[rows]`.
     ///
     /// # Errors
     ///
-    /// A weight or scale that is not finite; `out` is then of no use.
+    /// A weight or scale that is not finite; `output` is then of no use.
     ///
     /// # Panics
     ///
@@ -32,159 +54,181 @@ impl Kernels {
         weights: &Matrix<'_>,
         x: &Activations<'_>,
         bias: Option<&[f32]>,
-        out: &mut [f32],
-        stride: usize,
+        output: Output<'_>,
     ) -> Result<(), NonFiniteWeight> {
         let tokens = x.rows.len() / weights.cols;
         assert!(tokens * weights.cols == x.rows.len(), "activations are whole rows");
         assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
-        let form = Form::of(weights.dtype);
-        if form.is_some() {
+        if weights.dtype.is_quantized() {
             let quantized = (x.quantized.rows(), x.quantized.cols());
             assert!(quantized == (tokens, weights.cols), "both forms are of the same rows");
         }
+        let Output { out, stride, epilogue } = output;
         let out = SharedOut::new(out, (tokens, weights.rows, stride), (tokens.max(1), ROWS));
         let panels = weights.rows.div_ceil(ROWS);
-        let run = |panel: usize, scratch: &mut Panel| -> Result<(), NonFiniteWeight> {
-            let Some(mut cell) = out.take(0, panel) else { return Ok(()) };
+        let threads = workspace.threads();
+        first_error(workspace.run(panels, |panel, scratch| {
+            let Some(cell) = out.take(0, panel) else { return Ok(()) };
             let first = panel * ROWS;
-            let bias = bias.map(|bias| &bias[first..weights.rows.min(first + ROWS)]);
-            match form {
-                Some(form) => {
-                    quantized_panel(self.isa, weights, form, first, x.quantized, scratch, &mut cell)
-                }
-                None => plain_panel(self.isa, weights, first, x.rows, scratch, &mut cell),
-            }?;
+            let mut lanes = [0.0; ROWS];
             if let Some(bias) = bias {
-                for token in 0..cell.rows() {
-                    for (out, bias) in cell.row_mut(token).iter_mut().zip(bias) {
-                        *out += bias;
-                    }
-                }
+                let bias = &bias[first..weights.rows.min(first + ROWS)];
+                lanes[..bias.len()].copy_from_slice(bias);
             }
-            Ok(())
-        };
-        first_error(workspace.run(panels, |task, scratch| run(task, &mut scratch.panel)))
+            // The panel that this thread will most likely come to next.
+            let next = weights.rows_from((panel + threads) * ROWS, ROWS);
+            let mut out = PanelOut { cell, bias: lanes, epilogue, next };
+            let scratch = &mut scratch.panel;
+            with_format!(
+                weights.dtype,
+                F => self.quantized_panel::<F>(weights, first, x.quantized, scratch, &mut out),
+                plain => dispatch(self.isa, PlainPanel { weights, first, x: x.rows, scratch, out })
+            )
+        }))
     }
-}
 
-/// One panel of quantized weights over all tokens.
-fn quantized_panel(
-    isa: Isa,
-    weights: &Matrix<'_>,
-    form: Form,
-    first: usize,
-    x: &QuantizedRows,
-    scratch: &mut Panel,
-    out: &mut Cell<'_>,
-) -> Result<(), NonFiniteWeight> {
-    let flip = flip(isa, form);
-    let panel = with_features(isa, || scratch.unpack(weights, form, first, flip))?;
-    let mut tiles = Tiles { isa, form, panel, x, token: 0, out };
-    match isa {
-        // Twice as many accumulators as tokens, of 32 registers.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(_) => {
-            tiles.run::<12>();
-            tiles.run::<8>();
-            tiles.run::<4>();
-            tiles.run::<2>();
-            tiles.run::<1>();
-        }
-        // The same, of 16.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) => {
-            tiles.run::<4>();
-            tiles.run::<2>();
-            tiles.run::<1>();
-        }
-        Isa::Portable => tiles.run::<1>(),
-    }
-    Ok(())
-}
-
-/// The walk of one panel over the tokens.
-///
-/// How many of them go together changes nothing but the speed: each token's sums are its own.
-struct Tiles<'a, 'b> {
-    isa: Isa,
-    form: Form,
-    panel: &'a [PanelBlock],
-    x: &'a QuantizedRows,
-    token: usize,
-    out: &'a mut Cell<'b>,
-}
-
-impl Tiles<'_, '_> {
-    /// As many tiles of `T` tokens as there are tokens left for.
-    fn run<const T: usize>(&mut self) {
-        while self.x.rows() - self.token >= T {
-            let q = std::array::from_fn(|t| self.x.q(self.token + t));
-            let meta = std::array::from_fn(|t| self.x.meta(self.token + t));
-            let rows = tile::<T>(self.isa, self.form, self.panel, q, meta);
-            write(self.out, self.token, &rows);
-            self.token += T;
-        }
-    }
-}
-
-/// One panel of weights that are not quantized over all tokens.
-fn plain_panel(
-    isa: Isa,
-    weights: &Matrix<'_>,
-    first: usize,
-    x: &[f32],
-    scratch: &mut Panel,
-    out: &mut Cell<'_>,
-) -> Result<(), NonFiniteWeight> {
-    with_features(isa, || {
-        let panel = scratch.unpack_plain(weights, first)?;
-        let mut token = 0;
-        for x in x.chunks(PLAIN_TOKENS * weights.cols) {
-            if let Some(x) = rows_of::<PLAIN_TOKENS>(x, weights.cols) {
-                write(out, token, &plain_tile(panel, x));
-                token += PLAIN_TOKENS;
-            } else {
-                for x in x.chunks_exact(weights.cols) {
-                    write(out, token, &plain_tile(panel, [x]));
-                    token += 1;
-                }
-            }
-        }
+    /// One panel of quantized weights over all tokens.
+    fn quantized_panel<F: Format>(
+        self,
+        weights: &Matrix<'_>,
+        first: usize,
+        x: &QuantizedRows,
+        scratch: &mut Panel,
+        out: &mut PanelOut<'_>,
+    ) -> Result<(), NonFiniteWeight> {
+        let format = std::marker::PhantomData::<F>;
+        let panel = dispatch(self.isa, Unpack { scratch, weights, first, format })?;
+        tile::walk::<F>(self.isa, panel, x, |token, rows| {
+            out.prefetch(rows.len(), x.rows());
+            dispatch(self.isa, Finish { out, token, rows });
+        });
         Ok(())
-    })
+    }
+}
+
+/// [`Panel::unpack`] on any instruction set.
+struct Unpack<'a, 'b, F> {
+    scratch: &'a mut Panel,
+    weights: &'a Matrix<'b>,
+    first: usize,
+    format: std::marker::PhantomData<F>,
+}
+
+impl<'a, F: Format> Op for Unpack<'a, '_, F> {
+    type Output = Result<&'a [PanelBlock], NonFiniteWeight>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        self.scratch.unpack::<S, F>(simd, self.weights, self.first)
+    }
+}
+
+/// The output columns of one panel.
+struct PanelOut<'a> {
+    cell: Cell<'a, f32>,
+    bias: [f32; ROWS],
+    epilogue: Epilogue,
+    /// What of the next panel's bytes was not asked for yet.
+    next: &'a [u8],
+}
+
+impl PanelOut<'_> {
+    /// Asks for a share of the next panel, so that its bytes have come when the walk is over: more
+    /// at once than a core keeps track of would hold up the walk.
+    #[inline(always)]
+    fn prefetch(&mut self, tokens: usize, of: usize) {
+        let bytes = (self.next.len() * tokens).div_ceil(of).next_multiple_of(LINE);
+        let (now, later) = self.next.split_at(bytes.min(self.next.len()));
+        prefetch(now);
+        self.next = later;
+    }
+
+    /// Finishes and writes `rows`, which belong to the tokens from `token` on.
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, simd: S, token: usize, rows: &[[f32; ROWS]]) {
+        let bias = simd.load(&self.bias);
+        for (index, row) in rows.iter().enumerate() {
+            let out = self.cell.row_mut(token + index);
+            let y = simd.add(simd.load(row), bias);
+            let y = match self.epilogue {
+                Epilogue::Store => y,
+                Epilogue::Gelu => gelu(simd, y),
+                Epilogue::SiluGate => simd.mul(silu(simd, y), simd.load_at(out, 0, 0.0)),
+            };
+            simd.store_at(y, out, 0);
+        }
+    }
+}
+
+/// [`PanelOut::write`] on any instruction set.
+struct Finish<'a, 'b> {
+    out: &'a mut PanelOut<'b>,
+    token: usize,
+    rows: &'a [[f32; ROWS]],
+}
+
+impl Op for Finish<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.out.write(simd, self.token, self.rows);
+    }
 }
 
 /// Tokens that share a read of a panel that is not quantized: their accumulators fit AVX2.
 const PLAIN_TOKENS: usize = 4;
 
-/// The first `T` rows of `x`, if there are so many.
-#[inline(always)]
-fn rows_of<const T: usize>(x: &[f32], cols: usize) -> Option<[&[f32]; T]> {
-    (x.len() == T * cols).then(|| std::array::from_fn(|t| &x[t * cols..][..cols]))
+/// One panel of weights that are not quantized over all tokens.
+struct PlainPanel<'a, 'b> {
+    weights: &'a Matrix<'a>,
+    first: usize,
+    x: &'a [f32],
+    scratch: &'a mut Panel,
+    out: PanelOut<'b>,
+}
+
+impl Op for PlainPanel<'_, '_> {
+    type Output = Result<(), NonFiniteWeight>;
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) -> Self::Output {
+        let cols = self.weights.cols;
+        let panel = self.scratch.unpack_plain(self.weights, self.first)?;
+        let mut token = 0;
+        while let Some(x) = self.x.get(token * cols..(token + PLAIN_TOKENS) * cols) {
+            self.out.write(simd, token, &plain_tile::<S, PLAIN_TOKENS>(simd, panel, x));
+            token += PLAIN_TOKENS;
+        }
+        for x in self.x[token * cols..].chunks_exact(cols) {
+            self.out.write(simd, token, &plain_tile::<S, 1>(simd, panel, x));
+            token += 1;
+        }
+        Ok(())
+    }
 }
 
 /// 16 rows of weights by `T` rows of activations, column by column.
 #[inline(always)]
-fn plain_tile<const T: usize>(panel: &[[f32; ROWS]], x: [&[f32]; T]) -> [[f32; ROWS]; T] {
-    let x = x.map(|x| &x[..panel.len()]);
-    let mut sums = [[0.0_f32; ROWS]; T];
-    for (index, weights) in panel.iter().enumerate() {
+fn plain_tile<S: Simd, const T: usize>(
+    simd: S,
+    panel: &[[f32; ROWS]],
+    x: &[f32],
+) -> [[f32; ROWS]; T] {
+    let mut rows = [&[] as &[f32]; T];
+    for (row, x) in rows.iter_mut().zip(x.chunks_exact(panel.len())) {
+        *row = x;
+    }
+    let mut sums = [simd.splat(0.0); T];
+    for (column, weights) in panel.iter().enumerate() {
+        let weights = simd.load(weights);
         for t in 0..T {
-            let x = x[t][index];
-            for row in 0..ROWS {
-                sums[t][row] = weights[row].mul_add(x, sums[t][row]);
-            }
+            sums[t] = simd.fma(weights, simd.splat(rows[t][column]), sums[t]);
         }
     }
-    sums
-}
-
-/// Copies `rows` to the cell, from row `first` on.
-#[inline(always)]
-fn write(out: &mut Cell<'_>, first: usize, rows: &[[f32; ROWS]]) {
-    for (index, row) in rows.iter().enumerate() {
-        let out = out.row_mut(first + index);
-        out.copy_from_slice(&row[..out.len()]);
+    let mut out = [[0.0; ROWS]; T];
+    for t in 0..T {
+        simd.store(sums[t], &mut out[t]);
     }
+    out
 }

@@ -1,96 +1,45 @@
-//! The kernels' touch on memory: everything else in this folder is safe code.
-#![expect(
-    unsafe_code,
-    reason = "vector loads and stores, and writes to disjoint parts of one buffer"
-)]
+//! Buffers that threads fill side by side.
+#![expect(unsafe_code, reason = "writes to disjoint parts of one buffer, and prefetches")]
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512i, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
-};
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 
-/// 32 bytes as they lie in memory.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn load_i256(bytes: &[u8; 32]) -> __m256i {
-    // SAFETY: the reference is valid for 32 bytes, and this load asks for no alignment.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
-/// 8 floats as they lie in memory.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn load_f256(values: &[f32; 8]) -> __m256 {
-    // SAFETY: the reference is valid for 8 floats, and this load asks for no alignment.
-    unsafe { _mm256_loadu_ps(values.as_ptr()) }
-}
-
-/// Writes 8 floats.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn store_f256(values: __m256) -> [f32; 8] {
-    let mut out = [0.0; 8];
-    // SAFETY: the array is valid for 8 floats, and this store asks for no alignment.
-    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) };
-    out
-}
-
-/// 64 bytes as they lie in memory.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn load_i512(bytes: &[u8; 64]) -> __m512i {
-    // SAFETY: the reference is valid for 64 bytes, and this load asks for no alignment.
-    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-/// 16 floats as they lie in memory.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn load_f512(values: &[f32; 16]) -> __m512 {
-    // SAFETY: the reference is valid for 16 floats, and this load asks for no alignment.
-    unsafe { _mm512_loadu_ps(values.as_ptr()) }
-}
-
-/// Writes 16 floats.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn store_f512(values: __m512) -> [f32; 16] {
-    let mut out = [0.0; 16];
-    // SAFETY: the array is valid for 16 floats, and this store asks for no alignment.
-    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
-    out
+/// Asks for the cache lines of `bytes` ahead of their use.
+#[inline(always)]
+pub(super) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// A row-major buffer that tasks fill side by side: each takes one rectangle, once.
 ///
 /// Rectangles are cells of a grid over the buffer, so that two of them never share an element.
 #[derive(Debug)]
-pub(super) struct SharedOut<'a> {
-    start: *mut f32,
+pub(super) struct SharedOut<'a, T> {
+    start: *mut T,
     rows: usize,
     cols: usize,
     stride: usize,
     cell_rows: usize,
     cell_cols: usize,
     taken: Vec<AtomicBool>,
-    buffer: PhantomData<&'a mut [f32]>,
+    buffer: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: a rectangle is handed out once (`taken`), and rectangles are disjoint, so that threads
 // which share a `SharedOut` never write the same element.
-unsafe impl Sync for SharedOut<'_> {}
+unsafe impl<T: Send> Sync for SharedOut<'_, T> {}
 
-impl<'a> SharedOut<'a> {
+impl<'a, T> SharedOut<'a, T> {
     /// A grid of cells of `cell_rows` by `cell_cols` over `rows` rows of `cols` columns, which lie
     /// `stride` elements apart in `buffer`.
     ///
@@ -98,7 +47,7 @@ impl<'a> SharedOut<'a> {
     ///
     /// If the buffer is too small for that.
     pub(super) fn new(
-        buffer: &'a mut [f32],
+        buffer: &'a mut [T],
         (rows, cols, stride): (usize, usize, usize),
         (cell_rows, cell_cols): (usize, usize),
     ) -> Self {
@@ -112,7 +61,7 @@ impl<'a> SharedOut<'a> {
 
     /// Takes the cell in row `row` and column `col` of the grid; `None` if it was taken before or
     /// does not exist.
-    pub(super) fn take(&self, row: usize, col: usize) -> Option<Cell<'_>> {
+    pub(super) fn take(&self, row: usize, col: usize) -> Option<Cell<'_, T>> {
         let grid_cols = self.cols.div_ceil(self.cell_cols);
         let taken = (col < grid_cols).then(|| self.taken.get(row * grid_cols + col)).flatten()?;
         (!taken.swap(true, Ordering::Relaxed)).then(|| Cell {
@@ -125,13 +74,13 @@ impl<'a> SharedOut<'a> {
 
 /// One rectangle of a [`SharedOut`]: its owner is the only one who writes there.
 #[derive(Debug)]
-pub(super) struct Cell<'a> {
-    out: &'a SharedOut<'a>,
+pub(super) struct Cell<'a, T> {
+    out: &'a SharedOut<'a, T>,
     row: usize,
     col: usize,
 }
 
-impl Cell<'_> {
+impl<T> Cell<'_, T> {
     /// Columns of this rectangle; the last one in a row may be narrower than the others.
     pub(super) fn cols(&self) -> usize {
         self.out.cell_cols.min(self.out.cols - self.col)
@@ -148,7 +97,7 @@ impl Cell<'_> {
     ///
     /// If there is no such row.
     #[inline(always)]
-    pub(super) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows(), "row {row} of {}", self.rows());
         let offset = (self.row + row) * self.out.stride + self.col;
         // SAFETY: `new` checked that every row of the grid lies in the buffer, and the assertion
@@ -157,6 +106,21 @@ impl Cell<'_> {
         // SAFETY: `cols` elements from there lie in the buffer for the same reason; they belong to
         // this cell alone, which `&mut self` lends once at a time, for at most the buffer's life.
         unsafe { std::slice::from_raw_parts_mut(start, self.cols()) }
+    }
+
+    /// All rows of this rectangle as one slice, `[rows * cols]`.
+    ///
+    /// # Panics
+    ///
+    /// If the rectangle does not span its buffer's rows.
+    pub(super) fn all_mut(&mut self) -> &mut [T] {
+        assert!(self.cols() == self.out.stride, "rows that lie side by side");
+        let elements = self.rows() * self.out.stride;
+        // SAFETY: `new` checked that every row of the grid lies in the buffer.
+        let start = unsafe { self.out.start.add(self.row * self.out.stride) };
+        // SAFETY: these rows lie in the buffer, one after the other; they belong to this cell alone,
+        // which `&mut self` lends once at a time, for at most the buffer's life.
+        unsafe { std::slice::from_raw_parts_mut(start, elements) }
     }
 }
 
@@ -168,7 +132,7 @@ mod tests {
     fn cells_cover_the_grid_once_and_nothing_else() {
         // 5 rows of 7 columns inside rows of 9; cells of 2 by 3.
         let mut buffer = vec![0.0; 5 * 9];
-        let out = SharedOut::new(&mut buffer, (5, 7, 9), (2, 3));
+        let out = SharedOut::<f32>::new(&mut buffer, (5, 7, 9), (2, 3));
         for row in 0..3 {
             for col in 0..3 {
                 let mut cell = out.take(row, col).expect("not taken yet");

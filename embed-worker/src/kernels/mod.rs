@@ -1,43 +1,43 @@
 //! Products over mapped blocks, and what stands between them.
 //!
 //! [`Kernels`] is a handle on one instruction set; its operations are safe, say their shapes, and
-//! give the same bits on every instruction set and any number of threads. `portable` is the law that
-//! all others are tested against.
+//! give the same bits on every instruction set and any number of threads. The portable one is the law
+//! that all others are tested against.
 //!
 //! ```text
-//! block     32 weights of a row, out of the file's bytes
-//! panel     16 rows of blocks side by side, in a thread's scratch
+//! block     what the bytes of a row mean, for every type
+//! panel     16 rows of weights side by side, in a thread's scratch
 //! quantize  activations as int8
-//! matmul    panels x tiles of tokens, over the pool
+//! tile      a panel by a few rows of activations: the inner product
+//! matmul    panels x tokens, over the pool
+//! simd      16 lanes on any instruction set, for all that is not an inner product
 //! ```
 //!
 //! Nothing here knows files, tensors' names or models.
 
 mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod block;
-mod dispatch;
+mod dequantize;
 pub mod dtype;
 mod elementwise;
 mod float;
 pub mod isa;
+mod math;
 mod matmul;
 mod memory;
 mod panel;
-mod portable;
 mod quantize;
+mod simd;
+mod tile;
 mod workspace;
 
 #[cfg(test)]
 mod tests;
 
 pub use dtype::DType;
-pub use elementwise::dequantize_row;
 use float::{bf16_to_f32, f16_to_f32};
 pub use isa::{Isa, IsaError};
+pub use matmul::{Epilogue, Output};
 pub use quantize::QuantizedRows;
 pub use workspace::Workspace;
 
@@ -85,6 +85,12 @@ impl<'a> Matrix<'a> {
         let bytes = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
         assert!(bytes == Some(data.len()), "{rows} x {cols} of {dtype} in {} bytes", data.len());
         Self { dtype, rows, cols, row_bytes: row_bytes.unwrap_or(0), data }
+    }
+
+    /// The bytes of `count` rows from `first` on, or of as many as there are.
+    fn rows_from(&self, first: usize, count: usize) -> &'a [u8] {
+        let [first, end] = [first, first + count].map(|row| row.min(self.rows) * self.row_bytes);
+        &self.data[first..end]
     }
 
     /// The bytes of one row.

@@ -3,32 +3,36 @@
 //! A panel is made once a product and used for every token of the tile, so that unpacking is a small
 //! part of the work; nothing else of the weights is ever copied.
 
-use super::block::{Form, GROUP, unpack};
+use super::block::{Format, GROUP};
+use super::simd::Simd;
 use super::{DType, Matrix, NonFiniteWeight, bf16_to_f32, f16_to_f32};
 
 /// Rows of a panel: the f32 lanes of the widest registers, and twice those of AVX2.
 pub(super) const ROWS: usize = 16;
 
 /// Values of one row that a dot instruction takes at once.
-const QUAD: usize = 4;
+pub(super) const QUAD: usize = 4;
 
 /// 32 columns of 16 rows.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct PanelBlock {
     /// Values by quads of columns: `quads[c][4 * row + i]` is column `4 * c + i` of `row`.
-    pub(super) quads: [[u8; ROWS * QUAD]; GROUP / QUAD],
+    pub(super) quads: [[i8; ROWS * QUAD]; GROUP / QUAD],
+    /// Sums of each row's two halves, times -128: where a dot with unsigned activations begins.
+    pub(super) starts: [[i32; ROWS]; 2],
     /// Scales of each row's two halves.
     pub(super) scales: [[f32; ROWS]; 2],
     /// Minimums of each row's two halves.
     pub(super) minimums: [[f32; ROWS]; 2],
-    /// Sum of `scale * (value - bias)` over each row.
+    /// Sum of `scale * value` over each row.
     pub(super) sums: [f32; ROWS],
 }
 
 impl PanelBlock {
     const ZERO: Self = Self {
         quads: [[0; ROWS * QUAD]; GROUP / QUAD],
+        starts: [[0; ROWS]; 2],
         scales: [[0.0; ROWS]; 2],
         minimums: [[0.0; ROWS]; 2],
         sums: [0.0; ROWS],
@@ -49,62 +53,71 @@ impl Panel {
         cols / GROUP * size_of::<PanelBlock>()
     }
 
-    /// Unpacks rows `first..first + 16` of `matrix`, whose type has the form `form`; rows beyond the
-    /// last count as zeros. `flip` is xored to every value: 0x80 makes values with a bias of 128
-    /// signed.
+    /// Unpacks rows `first..first + 16` of `matrix`; rows beyond the last count as zeros.
     ///
     /// # Errors
     ///
     /// A scale or minimum that is not finite.
     #[inline(always)]
-    pub(super) fn unpack(
+    pub(super) fn unpack<S: Simd, F: Format>(
         &mut self,
+        simd: S,
         matrix: &Matrix<'_>,
-        form: Form,
         first: usize,
-        flip: u8,
     ) -> Result<&[PanelBlock], NonFiniteWeight> {
-        let groups = matrix.cols / GROUP;
-        self.blocks.resize(groups, PanelBlock::ZERO);
+        self.blocks.resize(matrix.cols / GROUP, PanelBlock::ZERO);
         let rows = ROWS.min(matrix.rows - first);
-        for row in 0..rows {
-            let bytes = matrix.row(first + row);
-            for (group, block) in self.blocks.iter_mut().enumerate() {
-                let unpacked = unpack(matrix.dtype, bytes, group);
-                if !unpacked.is_finite() {
-                    return Err(NonFiniteWeight { row: first + row, element: group * GROUP });
+        let bytes = F::DTYPE.block_bytes();
+        let mut poison = simd.splat(0.0);
+        for (index, blocks) in self.blocks.chunks_mut(F::PARTS).enumerate() {
+            for row in 0..rows {
+                let block = &matrix.row(first + row)[index * bytes..][..bytes];
+                let scales = F::scales(simd, block);
+                for (part, block) in blocks.iter_mut().enumerate() {
+                    block.scales[0][row] = scales.scales[2 * part];
+                    block.scales[1][row] = scales.scales[2 * part + 1];
+                    block.minimums[0][row] = scales.minimums[2 * part];
+                    block.minimums[1][row] = scales.minimums[2 * part + 1];
                 }
-                let quads = unpacked.values.as_chunks::<QUAD>().0;
-                for (column, quad) in block.quads.iter_mut().zip(quads) {
-                    column.as_chunks_mut::<QUAD>().0[row] = quad.map(|value| value ^ flip);
+            }
+            for (part, block) in blocks.iter_mut().enumerate() {
+                let mut values = [[0; GROUP]; ROWS];
+                for row in 0..rows {
+                    let block = &matrix.row(first + row)[index * bytes..][..bytes];
+                    values[row] = F::values(block, part);
                 }
-                let sum = |half: &[u8]| -> i32 {
-                    half.iter().map(|value| i32::from(*value)).sum::<i32>()
-                        - form.bias * (GROUP / 2) as i32
-                };
-                let sums = [sum(&unpacked.values[..16]), sum(&unpacked.values[16..])];
-                block.sums[row] = if form.halves {
-                    (sums[1] as f32)
-                        .mul_add(unpacked.scales[1], sums[0] as f32 * unpacked.scales[0])
-                } else {
-                    (sums[0] + sums[1]) as f32 * unpacked.scales[0]
-                };
+                for row in rows..ROWS {
+                    for half in 0..2 {
+                        (block.scales[half][row], block.minimums[half][row]) = (0.0, 0.0);
+                    }
+                }
+                simd.interleave(&values, &mut block.quads);
+                let (low, high) = block.quads.split_at(GROUP / QUAD / 2);
+                let sums = [simd.quad_sums(low), simd.quad_sums(high)];
+                finish::<F>(block, sums);
                 for half in 0..2 {
-                    block.scales[half][row] = unpacked.scales[half];
-                    block.minimums[half][row] = unpacked.minimums[half];
+                    // Zero times a number is zero, and NaN times anything, or infinity, is not.
+                    let zero = simd.splat(0.0);
+                    poison = simd.fma(simd.load(&block.scales[half]), zero, poison);
+                    poison = simd.fma(simd.load(&block.minimums[half]), zero, poison);
                 }
             }
         }
-        if rows < ROWS {
-            for block in &mut self.blocks {
-                for half in 0..2 {
-                    block.scales[half][rows..].fill(0.0);
-                    block.minimums[half][rows..].fill(0.0);
+        if simd.sum(poison) == 0.0 { Ok(&self.blocks) } else { Err(self.first_not_finite(first)) }
+    }
+
+    /// The first row of a panel with a scale that is not finite, and where.
+    #[cold]
+    fn first_not_finite(&self, first: usize) -> NonFiniteWeight {
+        for row in 0..ROWS {
+            for (index, block) in self.blocks.iter().enumerate() {
+                let scales = block.scales.iter().chain(&block.minimums);
+                if scales.into_iter().any(|scales| !scales[row].is_finite()) {
+                    return NonFiniteWeight { row: first + row, element: index * GROUP };
                 }
-                block.sums[rows..].fill(0.0);
             }
         }
-        Ok(&self.blocks)
+        unreachable!("a scale that is not finite was seen")
     }
 
     /// Rows `first..first + 16` of a matrix that is not quantized, as f32 by column.
@@ -131,6 +144,23 @@ impl Panel {
             }
         }
         Ok(&self.plain)
+    }
+}
+
+/// What follows from a block's values: `sums` holds those of each row's halves.
+#[inline(always)]
+fn finish<F: Format>(block: &mut PanelBlock, sums: [[i32; ROWS]; 2]) {
+    for row in 0..ROWS {
+        let [low, high] = [sums[0][row], sums[1][row]];
+        if F::HALVES {
+            block.starts[0][row] = -128 * low;
+            block.starts[1][row] = -128 * high;
+            let scaled = low as f32 * block.scales[0][row];
+            block.sums[row] = (high as f32).mul_add(block.scales[1][row], scaled);
+        } else {
+            block.starts[0][row] = -128 * (low + high);
+            block.sums[row] = (low + high) as f32 * block.scales[0][row];
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! AVX2 kernels negate.
 
 use super::block::GROUP;
+use super::simd::{LANES, Op, ROUND, Simd};
 
 /// Ranges up to here count as zero: 254 times their inverse would leave f32.
 const RANGE_MIN: f32 = 1e-36;
@@ -21,15 +22,14 @@ pub(super) struct Meta {
     pub(super) sum: f32,
     /// Sums of the first and the last 16 of them.
     pub(super) half_sums: [f32; 2],
-    /// Sums of the `q` of each half.
-    pub(super) q_sums: [i32; 2],
 }
 
 /// Rows of int8 activations, reused from one product to the next.
 #[derive(Debug, Default)]
 pub struct QuantizedRows {
     cols: usize,
-    q: Vec<i8>,
+    /// Values in two's complement, or with an offset of 128, as the instruction set wants them.
+    q: Vec<u8>,
     meta: Vec<Meta>,
     broken: Vec<bool>,
 }
@@ -54,7 +54,7 @@ impl QuantizedRows {
     }
 
     /// The int8 values of row `row`, `[cols]`.
-    pub(super) fn q(&self, row: usize) -> &[i8] {
+    pub(super) fn q(&self, row: usize) -> &[u8] {
         &self.q[row * self.cols..][..self.cols]
     }
 
@@ -72,78 +72,88 @@ impl QuantizedRows {
         self.broken.resize(rows, false);
     }
 
-    /// Quantizes `x`, `[rows, cols]`; `cols` is a multiple of 32.
-    #[inline(always)]
-    pub(super) fn fill(&mut self, x: &[f32]) {
-        let blocks = self.cols / GROUP;
-        let rows = x.chunks_exact(self.cols).zip(self.q.chunks_exact_mut(self.cols));
-        let rows = rows.zip(self.meta.chunks_exact_mut(blocks)).zip(&mut self.broken);
-        for (((x, q), meta), broken) in rows {
-            let mut sound = true;
-            let (x, q) = (x.as_chunks::<GROUP>().0, q.as_chunks_mut::<GROUP>().0);
-            for ((x, q), meta) in x.iter().zip(q.iter_mut()).zip(meta.iter_mut()) {
-                sound &= quantize_block(x, q, meta);
-            }
-            *broken = !sound;
-            if !sound {
-                zero(q, meta);
-            }
-        }
+    /// The parts that a quantizer fills: values, blocks, and which rows are broken.
+    pub(super) fn parts_mut(&mut self) -> (&mut [u8], &mut [Meta], &mut [bool]) {
+        (&mut self.q, &mut self.meta, &mut self.broken)
     }
 }
 
-/// A broken row as zeros.
-fn zero(q: &mut [[i8; GROUP]], meta: &mut [Meta]) {
-    q.fill([0; GROUP]);
-    meta.fill(Meta::default());
+/// Quantizes rows of `x`, `[rows, cols]`.
+pub(super) struct Quantize<'a> {
+    /// `[rows, cols]`, `cols` a multiple of 32.
+    pub(super) x: &'a [f32],
+    /// `[rows, cols]`
+    pub(super) q: &'a mut [u8],
+    /// `[rows, cols / 32]`
+    pub(super) meta: &'a mut [Meta],
+    /// `[rows]`
+    pub(super) broken: &'a mut [bool],
+    /// Added to every `q`: 128 for instructions whose activations are unsigned.
+    pub(super) offset: u8,
+}
+
+impl Op for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let rows = self.broken.len();
+        let blocks = self.meta.len() / rows.max(1);
+        let (x, q) = (self.x.as_chunks::<GROUP>().0, self.q.as_chunks_mut::<GROUP>().0);
+        for row in 0..rows {
+            let mut sound = true;
+            for block in row * blocks..(row + 1) * blocks {
+                let (q, meta) = (&mut q[block], &mut self.meta[block]);
+                sound &= quantize_block(simd, &x[block], self.offset, q, meta);
+            }
+            self.broken[row] = !sound;
+            if !sound {
+                // A broken row counts as zeros.
+                q[row * blocks..(row + 1) * blocks].fill([self.offset; GROUP]);
+                self.meta[row * blocks..(row + 1) * blocks].fill(Meta::default());
+            }
+        }
+    }
 }
 
 /// Quantizes one block; says whether all of it was finite.
 #[inline(always)]
-fn quantize_block(x: &[f32; GROUP], q: &mut [i8; GROUP], meta: &mut Meta) -> bool {
-    // 16 lanes, then a tree: the same steps in every instruction set. `a > b` is false for NaN, so
-    // a NaN could hide from the search; `poison` cannot miss it: 0 * x is 0 for every finite x.
-    let mut low: [f32; 16] = std::array::from_fn(|i| x[i]);
-    let mut high = low;
-    let mut poison = [0.0_f32; 16];
-    for i in 0..16 {
-        let other = x[16 + i];
-        poison[i] = low[i] * 0.0 + other * 0.0;
-        low[i] = if other < low[i] { other } else { low[i] };
-        high[i] = if other > high[i] { other } else { high[i] };
+fn quantize_block<S: Simd>(
+    simd: S,
+    x: &[f32; GROUP],
+    offset: u8,
+    q: &mut [u8; GROUP],
+    meta: &mut Meta,
+) -> bool {
+    let (x, _) = x.as_chunks::<LANES>();
+    let halves = [simd.load(&x[0]), simd.load(&x[1])];
+    let low = simd.min_lane(simd.min(halves[0], halves[1]));
+    let high = simd.max_lane(simd.max(halves[0], halves[1]));
+    let (range, middle) = (high - low, (high + low) * 0.5);
+    // A range so small that its inverse may overflow is a constant block: the middle says it all.
+    let inverse = if range > RANGE_MIN { 254.0 / range } else { 0.0 };
+    let mut sums = [0.0_f32; 2];
+    let (q, _) = q.as_chunks_mut::<LANES>();
+    for half in 0..2 {
+        let distance = simd.sub(halves[half], simd.splat(middle));
+        let shifted = simd.fma(distance, simd.splat(inverse), simd.splat(ROUND));
+        // The inverse is rounded, and so is the middle: what lies at the ends may come out beyond.
+        // With the bound first, a NaN passes through.
+        let shifted = simd.min(simd.splat(ROUND + 127.0), shifted);
+        let shifted = simd.max(simd.splat(ROUND - 127.0), shifted);
+        sums[half] = simd.sum(simd.sub(shifted, simd.splat(ROUND)));
+        simd.store_low_bytes(simd.add(shifted, simd.splat(f32::from(offset))), &mut q[half]);
     }
-    let mut width = 8;
-    while width > 0 {
-        for i in 0..width {
-            low[i] = if low[i + width] < low[i] { low[i + width] } else { low[i] };
-            high[i] = if high[i + width] > high[i] { high[i + width] } else { high[i] };
-            poison[i] += poison[i + width];
-        }
-        width /= 2;
-    }
-    let (low, high) = (low[0], high[0]);
-    let (range, sum) = (high - low, high + low);
-    let (d, m) = (range * (1.0 / 254.0), sum * 0.5);
-    if poison[0] != 0.0 || !(range.is_finite() && sum.is_finite()) {
+    // A NaN may hide from the search for low and high, but not from the sums.
+    if !(range.is_finite() && middle.is_finite() && (sums[0] + sums[1]).is_finite()) {
         return false;
     }
-    // A range so small that its inverse may overflow is a constant block: m says it all.
-    let inverse = if range > RANGE_MIN { 254.0 / range } else { 0.0 };
-    let mut sums = [0_i32; 2];
-    for i in 0..GROUP {
-        // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even, and leaves it in the
-        // lowest bits; |x - m| * inverse is at most 127 and a rounding error.
-        let shifted = (x[i] - m).mul_add(inverse, 12_582_912.0);
-        let value = (shifted.to_bits() as i32 - 0x4b40_0000).clamp(-127, 127);
-        q[i] = value as i8;
-        sums[i / 16] += value;
-    }
+    let d = range * (1.0 / 254.0);
     *meta = Meta {
         d,
-        m,
-        sum: m.mul_add(32.0, d * (sums[0] + sums[1]) as f32),
-        half_sums: sums.map(|sum| m.mul_add(16.0, d * sum as f32)),
-        q_sums: sums,
+        m: middle,
+        sum: middle.mul_add(32.0, d * (sums[0] + sums[1])),
+        half_sums: [middle.mul_add(16.0, d * sums[0]), middle.mul_add(16.0, d * sums[1])],
     };
     true
 }
@@ -151,14 +161,19 @@ fn quantize_block(x: &[f32; GROUP], q: &mut [i8; GROUP], meta: &mut Meta) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::{Isa, Kernels, Workspace};
 
-    fn quantized(x: &[f32; GROUP]) -> (QuantizedRows, Vec<f32>) {
+    /// One block as the portable kernels quantize it, and what it stands for.
+    fn quantized(x: &[f32; GROUP]) -> (QuantizedRows, [f32; GROUP]) {
         let mut rows = QuantizedRows::default();
-        rows.reset(1, GROUP);
-        rows.fill(x);
+        Kernels::new(Isa::Portable).quantize(&mut Workspace::new(1), x, GROUP, &mut rows);
         let meta = rows.meta(0)[0];
-        let back = rows.q(0).iter().map(|q| f32::from(*q) * meta.d + meta.m).collect();
+        let back = std::array::from_fn(|i| f32::from(value(&rows, i)) * meta.d + meta.m);
         (rows, back)
+    }
+
+    fn value(rows: &QuantizedRows, index: usize) -> i8 {
+        rows.q(0)[index].cast_signed()
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
     fn the_whole_range_of_int8_is_used_but_minus_128() {
         let x = std::array::from_fn(|i| i as f32);
         let (rows, _) = quantized(&x);
-        assert_eq!((rows.q(0)[0], rows.q(0)[31]), (-127, 127));
+        assert_eq!((value(&rows, 0), value(&rows, 31)), (-127, 127));
     }
 
     #[test]

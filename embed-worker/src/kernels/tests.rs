@@ -1,1 +1,295 @@
-//! Every instruction set against the law.
+//! Every instruction set against the law, and the law against arithmetic.
+
+use super::*;
+
+/// A stream of numbers that looks random and is the same everywhere (xorshift, Marsaglia 2003).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
+
+/// Bytes of the f16 fields of a block of `dtype`: its scale, and its minimum if it has one.
+fn f16_fields(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        DType::F32 | DType::F16 | DType::BF16 => &[],
+    }
+}
+
+/// Weights of any bits but those that are not numbers.
+fn weights(numbers: &mut Numbers, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let elements = rows * cols;
+    match dtype {
+        DType::F32 => {
+            let floats = numbers.floats(elements);
+            floats.into_iter().flat_map(f32::to_le_bytes).collect()
+        }
+        // The upper half of an f32.
+        DType::BF16 => {
+            let floats = numbers.floats(elements);
+            floats.into_iter().flat_map(|x| [x.to_le_bytes()[2], x.to_le_bytes()[3]]).collect()
+        }
+        // Exponents below 15.
+        DType::F16 => {
+            (0..elements).flat_map(|_| ((numbers.next() as u16) & 0xbbff).to_le_bytes()).collect()
+        }
+        _ => {
+            let blocks = elements / dtype.block_elements();
+            let mut data: Vec<u8> =
+                (0..blocks * dtype.block_bytes()).map(|_| numbers.next() as u8).collect();
+            for block in data.chunks_exact_mut(dtype.block_bytes()) {
+                for field in f16_fields(dtype) {
+                    let scale = (numbers.next() as u16) & 0xbbff;
+                    block[*field..][..2].copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+            data
+        }
+    }
+}
+
+/// A product on one instruction set, as its bits.
+fn product(
+    isa: Isa,
+    threads: usize,
+    matrix: &Matrix<'_>,
+    x: &[f32],
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+) -> Vec<u32> {
+    let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
+    let mut quantized = QuantizedRows::default();
+    kernels.quantize(&mut workspace, x, matrix.cols, &mut quantized);
+    let activations = Activations { rows: x, quantized: &quantized };
+    let mut out = vec![0.5; x.len() / matrix.cols * matrix.rows];
+    let output = Output { out: &mut out, stride: matrix.rows, epilogue };
+    kernels.matmul(&mut workspace, matrix, &activations, bias, output).expect("finite weights");
+    out.into_iter().map(f32::to_bits).collect()
+}
+
+fn cols_of(dtype: DType) -> [usize; 2] {
+    match dtype.block_elements() {
+        1 => [5, 48],
+        block => [block, 3 * block],
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_laws_bits() {
+    let mut numbers = Numbers(1);
+    for dtype in DType::ALL {
+        for cols in cols_of(dtype) {
+            for rows in [1, 15, 16, 17, 33] {
+                let data = weights(&mut numbers, dtype, rows, cols);
+                let matrix = Matrix::new(dtype, rows, cols, &data);
+                let bias = numbers.floats(rows);
+                for tokens in [1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25] {
+                    let x = numbers.floats(tokens * cols);
+                    let law = product(Isa::Portable, 1, &matrix, &x, Some(&bias), Epilogue::Store);
+                    for isa in Isa::all_supported() {
+                        let found = product(isa, 2, &matrix, &x, Some(&bias), Epilogue::Store);
+                        assert!(law == found, "{isa}: {dtype}, {rows} x {cols}, {tokens} tokens");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_finishes_alike() {
+    let mut numbers = Numbers(2);
+    let data = weights(&mut numbers, DType::Q8_0, 40, 64);
+    let matrix = Matrix::new(DType::Q8_0, 40, 64, &data);
+    let x = numbers.floats(14 * 64);
+    for epilogue in [Epilogue::Gelu, Epilogue::SiluGate] {
+        let law = product(Isa::Portable, 1, &matrix, &x, None, epilogue);
+        for isa in Isa::all_supported() {
+            assert!(law == product(isa, 3, &matrix, &x, None, epilogue), "{isa}: {epilogue:?}");
+        }
+    }
+}
+
+/// Weights and activations at the ends of their ranges, where 16-bit sums would saturate.
+#[test]
+fn extreme_values_do_not_saturate() {
+    let (rows, cols) = (16, 256);
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        for byte in [0x00, 0x7f, 0x80, 0x88, 0xff] {
+            let mut data = vec![byte; rows * cols / dtype.block_elements() * dtype.block_bytes()];
+            for block in data.chunks_exact_mut(dtype.block_bytes()) {
+                for field in f16_fields(dtype) {
+                    block[*field..][..2].copy_from_slice(&0x3c00_u16.to_le_bytes());
+                }
+            }
+            let matrix = Matrix::new(dtype, rows, cols, &data);
+            // Quantized to -127 and 127 only.
+            let x: Vec<f32> = (0..13 * cols).map(|i| if i % 3 == 0 { -1.0 } else { 1.0 }).collect();
+            let law = product(Isa::Portable, 1, &matrix, &x, None, Epilogue::Store);
+            for isa in Isa::all_supported() {
+                let found = product(isa, 1, &matrix, &x, None, Epilogue::Store);
+                assert!(law == found, "{isa}: {dtype} of {byte:#04x}");
+            }
+        }
+    }
+}
+
+/// The law itself, in f64 from unpacked weights: what is lost is the activations' rounding.
+#[test]
+fn products_are_those_of_the_unpacked_weights() {
+    let mut numbers = Numbers(3);
+    let kernels = Kernels::new(Isa::Portable);
+    for dtype in DType::ALL {
+        let (rows, cols) = (17, cols_of(dtype)[1]);
+        let data = weights(&mut numbers, dtype, rows, cols);
+        let matrix = Matrix::new(dtype, rows, cols, &data);
+        let x = numbers.floats(3 * cols);
+        let found = product(Isa::Portable, 1, &matrix, &x, None, Epilogue::Store);
+        for (index, found) in found.into_iter().enumerate() {
+            let (token, row) = (index / rows, index % rows);
+            let mut unpacked = vec![0.0; cols];
+            kernels.dequantize_row(dtype, matrix.row(row), &mut unpacked).expect("finite weights");
+            let x = &x[token * cols..][..cols];
+            let (mut wanted, mut size) = (0.0, 0.0);
+            for (w, x) in unpacked.iter().zip(x) {
+                wanted += f64::from(*w) * f64::from(*x);
+                size += f64::from(*w).powi(2);
+            }
+            // A step of the activations is at most 2/254, and its error at most half of that.
+            let bound = size.sqrt() * (cols as f64).sqrt() / 254.0 + 1e-6;
+            let error = (f64::from(f32::from_bits(found)) - wanted).abs();
+            assert!(error <= bound, "{dtype}: off by {error} of {wanted}, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn a_scale_or_weight_that_is_not_finite_is_an_error_wherever_it_stands() {
+    let (rows, cols) = (20, 512);
+    for dtype in DType::ALL {
+        for (bad_row, bad_block) in [(0, 0), (3, 1), (15, 0), (16, 1), (19, 1)] {
+            for bits in [0x7c00_u16, 0xfc00, 0x7e01] {
+                let mut numbers = Numbers(4);
+                let mut data = weights(&mut numbers, dtype, rows, cols);
+                let row_bytes = dtype.row_bytes(cols).expect("whole blocks");
+                let start = bad_row * row_bytes + bad_block * dtype.block_bytes();
+                let element = match dtype {
+                    DType::F32 => {
+                        data[start..][..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+                        bad_block
+                    }
+                    DType::F16 => {
+                        data[start..][..2].copy_from_slice(&bits.to_le_bytes());
+                        bad_block
+                    }
+                    DType::BF16 => {
+                        data[start..][..2].copy_from_slice(&0x7f80_u16.to_le_bytes());
+                        bad_block
+                    }
+                    _ => {
+                        let field = f16_fields(dtype)[0];
+                        data[start + field..][..2].copy_from_slice(&bits.to_le_bytes());
+                        bad_block * dtype.block_elements()
+                    }
+                };
+                let matrix = Matrix::new(dtype, rows, cols, &data);
+                let x = vec![1.0; 2 * cols];
+                for isa in Isa::all_supported() {
+                    let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(2));
+                    let mut quantized = QuantizedRows::default();
+                    kernels.quantize(&mut workspace, &x, cols, &mut quantized);
+                    let activations = Activations { rows: &x, quantized: &quantized };
+                    let mut out = vec![0.0; 2 * rows];
+                    let output = Output { out: &mut out, stride: rows, epilogue: Epilogue::Store };
+                    let error = kernels
+                        .matmul(&mut workspace, &matrix, &activations, None, output)
+                        .expect_err("a weight is not finite");
+                    assert_eq!(error, NonFiniteWeight { row: bad_row, element }, "{isa}: {dtype}");
+                    let mut row = vec![0.0; cols];
+                    let error = kernels.dequantize_row(dtype, matrix.row(bad_row), &mut row);
+                    assert!(error.is_err(), "{isa}: {dtype}: a row with such a weight");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_norms_and_rotations_give_the_laws_bits() {
+    let mut numbers = Numbers(5);
+    for (heads, head_dim) in [(1, 5), (2, 16), (3, 32), (2, 64)] {
+        let hidden = heads * head_dim;
+        for tokens in [1, 2, 15, 16, 17, 50, 97] {
+            let qkv = numbers.floats(tokens * 3 * hidden);
+            let (weight, bias) = (numbers.floats(hidden), numbers.floats(hidden));
+            let delta = numbers.floats(tokens * hidden);
+            let pairs = head_dim / 2;
+            let angles = numbers.floats(tokens * pairs);
+            let run = |isa: Isa, threads: usize| -> Vec<u32> {
+                let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
+                let mut qkv = qkv.clone();
+                let mut out = vec![0.0; tokens * hidden];
+                kernels.rope(&mut workspace, &mut qkv, (hidden, head_dim), (&angles, &angles));
+                kernels.attention(&mut workspace, &qkv, heads, head_dim, &mut out);
+                let norm = (weight.as_slice(), bias.as_slice());
+                kernels.layer_norm(&mut workspace, &mut out, Some(&delta), norm, 1e-12);
+                out.into_iter().map(f32::to_bits).collect()
+            };
+            let law = run(Isa::Portable, 1);
+            for isa in Isa::all_supported() {
+                assert!(law == run(isa, 2), "{isa}: {heads} heads of {head_dim}, {tokens} tokens");
+            }
+        }
+    }
+}
+
+/// Attention in f64, straight from its formula.
+#[test]
+fn attention_is_softmax_of_products() {
+    let mut numbers = Numbers(6);
+    let (tokens, heads, head_dim) = (19, 2, 24);
+    let hidden = heads * head_dim;
+    let qkv = numbers.floats(tokens * 3 * hidden);
+    let at = |token: usize, part: usize, head: usize, element: usize| {
+        f64::from(qkv[(3 * token + part) * hidden + head * head_dim + element])
+    };
+    let mut out = vec![0.0; tokens * hidden];
+    Kernels::new(Isa::best()).attention(&mut Workspace::new(2), &qkv, heads, head_dim, &mut out);
+    for token in 0..tokens {
+        for head in 0..heads {
+            let scores: Vec<f64> = (0..tokens)
+                .map(|key| {
+                    let dot: f64 =
+                        (0..head_dim).map(|i| at(token, 0, head, i) * at(key, 1, head, i)).sum();
+                    (dot / (head_dim as f64).sqrt()).exp()
+                })
+                .collect();
+            let total: f64 = scores.iter().sum();
+            for i in 0..head_dim {
+                let wanted: f64 =
+                    (0..tokens).map(|key| scores[key] / total * at(key, 2, head, i)).sum();
+                let found = f64::from(out[token * hidden + head * head_dim + i]);
+                assert!((found - wanted).abs() < 1e-5, "{token}, {head}, {i}: {found}, {wanted}");
+            }
+        }
+    }
+}

@@ -40,6 +40,11 @@ impl Workspace {
         self.pool.threads()
     }
 
+    /// Runs `task` for each number below `tasks`.
+    pub(super) fn each(&mut self, tasks: usize, task: impl Fn(usize) + Sync) {
+        self.pool.run(tasks, &|index, _| task(index));
+    }
+
     /// Runs `task` for each number below `tasks` with the scratch of the thread it runs on, and
     /// collects what failed.
     pub(super) fn run<E: Send>(

@@ -18,7 +18,7 @@ use super::scratch::{Scratch, TILE_TOKENS};
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::{Activations, Kernels, QuantizedRows, Workspace};
+use crate::kernels::{Activations, Epilogue, Kernels, Output, QuantizedRows, Workspace};
 
 /// A model ready to run, with its buffers.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Encoder {
         kernels: Kernels,
         workspace: Workspace,
     ) -> Result<Self, ModelError> {
-        let weights = Weights::find(file, &hyper, vocabulary)?;
+        let weights = Weights::find(file, &hyper, vocabulary, kernels)?;
         Ok(Self { hyper, weights, kernels, workspace, scratch: Scratch::default() })
     }
 
@@ -86,24 +86,24 @@ impl Encoder {
 
     /// `states = norm(token + type [+ position])`
     fn embed_tokens(&mut self, batch: &TokenBatch) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, scratch, .. } = self;
+        let Self { hyper, weights, kernels, workspace, scratch } = self;
         let hidden = hyper.hidden;
         for range in batch.ranges() {
             for (position, token) in range.enumerate() {
                 let id = batch.ids()[token] as usize;
                 let state = &mut scratch.states[token * hidden..][..hidden];
-                weights.token_embd.row(id, state)?;
+                weights.token_embd.row(*kernels, id, state)?;
                 add(state, &weights.token_type);
                 if let Some(positions) = &weights.position_embd {
                     let delta = &mut scratch.delta[..hidden];
-                    positions.row(position, delta)?;
+                    positions.row(*kernels, position, delta)?;
                     add(state, delta);
                 }
             }
         }
         let states = &mut scratch.states[..batch.tokens() * hidden];
         let norm = &weights.token_embd_norm;
-        kernels.layer_norm(states, None, &norm.weight, &norm.bias, hyper.norm_epsilon);
+        kernels.layer_norm(workspace, states, None, norm.parts(), hyper.norm_epsilon);
         Ok(())
     }
 
@@ -113,25 +113,13 @@ impl Encoder {
         let hidden = hyper.hidden;
         for tile in tiles(tokens) {
             let states = &scratch.states[tile.start * hidden..tile.end * hidden];
-            quantize(
-                *kernels,
-                states,
-                hidden,
-                &mut scratch.quantized,
-                &mut scratch.broken[tile.clone()],
-            );
-            let activations = Activations { rows: states, quantized: &scratch.quantized };
+            let (quantized, broken) = (&mut scratch.quantized, &mut scratch.broken[tile.clone()]);
+            let activations = quantize(*kernels, workspace, states, hidden, quantized, broken);
             let qkv = &mut scratch.qkv[tile.start * 3 * hidden..tile.end * 3 * hidden];
             let mut column = 0;
             for linear in &weights.blocks[block].qkv {
-                multiply(
-                    *kernels,
-                    workspace,
-                    linear,
-                    &activations,
-                    &mut qkv[column..],
-                    3 * hidden,
-                )?;
+                let out = store(&mut qkv[column..], 3 * hidden);
+                multiply(*kernels, workspace, linear, &activations, out)?;
                 column += linear.rows;
             }
         }
@@ -145,13 +133,9 @@ impl Encoder {
         for range in batch.ranges() {
             let qkv = &mut scratch.qkv[range.start * 3 * hidden..range.end * 3 * hidden];
             if let Some(rope) = hyper.rope {
-                let pairs = rope.dims / 2;
-                for (position, token) in qkv.chunks_exact_mut(3 * hidden).enumerate() {
-                    let cos = &scratch.rope.cos[position * pairs..][..pairs];
-                    let sin = &scratch.rope.sin[position * pairs..][..pairs];
-                    // Queries and keys stand side by side, head after head.
-                    kernels.rope(&mut token[..2 * hidden], head_dim, cos, sin);
-                }
+                let angles = range.len() * rope.dims / 2;
+                let table = (&scratch.rope.cos[..angles], &scratch.rope.sin[..angles]);
+                kernels.rope(workspace, qkv, (hidden, head_dim), table);
             }
             let attended = &mut scratch.attended[range.start * hidden..range.end * hidden];
             kernels.attention(workspace, qkv, heads, head_dim, attended);
@@ -180,28 +164,26 @@ impl Encoder {
             let delta = &mut scratch.delta[..count * hidden];
 
             let attended = &scratch.attended[tile.start * hidden..tile.end * hidden];
-            quantize(kernels, attended, hidden, quantized, broken);
-            let activations = Activations { rows: attended, quantized };
-            multiply(kernels, workspace, attn_output, &activations, delta, hidden)?;
-            let norm = attn_output_norm;
-            kernels.layer_norm(states, Some(delta), &norm.weight, &norm.bias, hyper.norm_epsilon);
+            let x = quantize(kernels, workspace, attended, hidden, quantized, broken);
+            multiply(kernels, workspace, attn_output, &x, store(delta, hidden))?;
+            let norm = attn_output_norm.parts();
+            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
 
-            quantize(kernels, states, hidden, quantized, broken);
-            let activations = Activations { rows: states, quantized };
-            let up = &mut scratch.inner[..count * inner];
-            multiply(kernels, workspace, ffn_up, &activations, up, inner)?;
+            let x = quantize(kernels, workspace, states, hidden, quantized, broken);
+            let out = &mut scratch.inner[..count * inner];
+            let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
+            let output = Output { out, stride: inner, epilogue: activation };
+            multiply(kernels, workspace, ffn_up, &x, output)?;
             if let Some(ffn_gate) = ffn_gate {
-                let gate = &mut scratch.gate[..count * inner];
-                multiply(kernels, workspace, ffn_gate, &activations, gate, inner)?;
-                kernels.silu_mul(up, gate);
-            } else {
-                kernels.gelu(up);
+                let out = &mut scratch.inner[..count * inner];
+                let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
+                multiply(kernels, workspace, ffn_gate, &x, output)?;
             }
-            quantize(kernels, up, inner, quantized, broken);
-            let activations = Activations { rows: up, quantized };
-            multiply(kernels, workspace, ffn_down, &activations, delta, hidden)?;
-            let norm = layer_output_norm;
-            kernels.layer_norm(states, Some(delta), &norm.weight, &norm.bias, hyper.norm_epsilon);
+            let up = &scratch.inner[..count * inner];
+            let x = quantize(kernels, workspace, up, inner, quantized, broken);
+            multiply(kernels, workspace, ffn_down, &x, store(delta, hidden))?;
+            let norm = layer_output_norm.parts();
+            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
         }
         Ok(())
     }
@@ -234,17 +216,25 @@ fn tiles(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..tokens).step_by(TILE_TOKENS).map(move |start| start..tokens.min(start + TILE_TOKENS))
 }
 
-fn quantize(
+/// A product's output as it is.
+fn store(out: &mut [f32], stride: usize) -> Output<'_> {
+    Output { out, stride, epilogue: Epilogue::Store }
+}
+
+/// `rows` in both forms; marks those that are not finite.
+fn quantize<'a>(
     kernels: Kernels,
-    rows: &[f32],
+    workspace: &mut Workspace,
+    rows: &'a [f32],
     cols: usize,
-    quantized: &mut QuantizedRows,
+    quantized: &'a mut QuantizedRows,
     broken: &mut [bool],
-) {
-    kernels.quantize(rows, cols, quantized);
+) -> Activations<'a> {
+    kernels.quantize(workspace, rows, cols, quantized);
     for (broken, row) in broken.iter_mut().zip(quantized.broken()) {
         *broken |= row;
     }
+    Activations { rows, quantized }
 }
 
 fn multiply(
@@ -252,10 +242,9 @@ fn multiply(
     workspace: &mut Workspace,
     linear: &Linear,
     activations: &Activations<'_>,
-    out: &mut [f32],
-    stride: usize,
+    output: Output<'_>,
 ) -> Result<(), ModelError> {
-    kernels.matmul(workspace, &linear.matrix(), activations, linear.bias(), out, stride).map_err(
+    kernels.matmul(workspace, &linear.matrix(), activations, linear.bias(), output).map_err(
         |error| ModelError::NotFinite {
             tensor: linear.name().into(),
             row: error.row,

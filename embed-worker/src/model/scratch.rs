@@ -3,7 +3,6 @@
 //! What grows with the batch is the token states and their queries, keys and values; all else works
 //! on a tile of tokens at a time and stays small whatever the batch is.
 
-use super::architecture::FeedForward;
 use super::hyper::{Hyperparameters, Rope};
 use super::token_batch::TokenBatch;
 use crate::kernels::QuantizedRows;
@@ -12,7 +11,7 @@ use crate::kernels::QuantizedRows;
 ///
 /// Enough that unpacking a panel of weights is a small part of using it, few enough that a tile's
 /// inner activations stay in the second-level cache.
-pub(super) const TILE_TOKENS: usize = 128;
+pub(super) const TILE_TOKENS: usize = 256;
 
 /// Buffers of a forward pass; shapes are row-major.
 #[derive(Debug, Default)]
@@ -27,8 +26,6 @@ pub(super) struct Scratch {
     pub(super) delta: Vec<f32>,
     /// The feed-forward layer's inside, `[tile, inner]`.
     pub(super) inner: Vec<f32>,
-    /// The gate of a gated feed-forward layer, `[tile, inner]`.
-    pub(super) gate: Vec<f32>,
     /// A tile's rows as int8.
     pub(super) quantized: QuantizedRows,
     /// Tokens whose states stopped being finite, `[tokens]`.
@@ -43,8 +40,7 @@ impl Scratch {
     /// Bytes that a batch of `tokens` tokens takes.
     pub(super) fn bytes(hyper: &Hyperparameters, tokens: usize) -> usize {
         let tile = tokens.min(TILE_TOKENS);
-        let gates = if hyper.architecture.feed_forward == FeedForward::SwiGlu { 2 } else { 1 };
-        let floats = tokens * 5 * hyper.hidden + tile * (hyper.hidden + gates * hyper.inner);
+        let floats = tokens * 5 * hyper.hidden + tile * (hyper.hidden + hyper.inner);
         let rope = hyper.rope.map_or(0, |rope| hyper.context_tokens * rope.dims);
         (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.inner)
     }
@@ -58,9 +54,6 @@ impl Scratch {
         grow(&mut self.attended, tokens * hyper.hidden);
         grow(&mut self.delta, tile * hyper.hidden);
         grow(&mut self.inner, tile * hyper.inner);
-        if hyper.architecture.feed_forward == FeedForward::SwiGlu {
-            grow(&mut self.gate, tile * hyper.inner);
-        }
         self.rows.clear();
         self.rows.resize(batch.texts() * hyper.hidden, 0.0);
         if let Some(rope) = hyper.rope {

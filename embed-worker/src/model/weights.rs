@@ -9,7 +9,7 @@ use super::architecture::{FeedForward, Positions};
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
 use crate::gguf::{GgufFile, Tensor};
-use crate::kernels::{DType, Matrix, dequantize_row};
+use crate::kernels::{DType, Kernels, Matrix};
 
 /// All weights of a model.
 #[derive(Debug)]
@@ -70,12 +70,13 @@ impl Weights {
         file: &GgufFile,
         hyper: &Hyperparameters,
         vocabulary: usize,
+        kernels: Kernels,
     ) -> Result<Self, ModelError> {
-        let find = Find { file, hyper };
+        let find = Find { file, hyper, kernels };
         let hidden = hyper.hidden;
         let token_types = find.table("token_types.weight", hyper.token_types, hidden)?;
         let mut token_type = vec![0.0; hidden];
-        token_types.row(0, &mut token_type)?;
+        token_types.row(kernels, 0, &mut token_type)?;
         // No `with_capacity`: the count comes from the file, and a file that lies about it ends at
         // the first block that is missing.
         let mut blocks = Vec::new();
@@ -98,6 +99,7 @@ impl Weights {
 struct Find<'a> {
     file: &'a GgufFile,
     hyper: &'a Hyperparameters,
+    kernels: Kernels,
 }
 
 impl Find<'_> {
@@ -158,7 +160,7 @@ impl Find<'_> {
             return Err(ModelError::TensorType { tensor: name.into(), found: tensor.dtype() });
         }
         let mut values = vec![0.0; elements];
-        read_row(&tensor, 0, tensor.bytes(), &mut values)?;
+        read_row(self.kernels, &tensor, 0, tensor.bytes(), &mut values)?;
         Ok(values)
     }
 
@@ -179,6 +181,13 @@ impl Find<'_> {
             });
         }
         Ok(tensor.clone())
+    }
+}
+
+impl Norm {
+    /// Scale and shift.
+    pub(super) fn parts(&self) -> (&[f32], &[f32]) {
+        (&self.weight, &self.bias)
     }
 }
 
@@ -206,15 +215,26 @@ impl Table {
     /// # Panics
     ///
     /// If there is no such row.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) -> Result<(), ModelError> {
+    pub(super) fn row(
+        &self,
+        kernels: Kernels,
+        row: usize,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
         let bytes = self.tensor.dtype().row_bytes(self.cols).unwrap_or(0);
-        read_row(&self.tensor, row, &self.tensor.bytes()[row * bytes..][..bytes], out)
+        read_row(kernels, &self.tensor, row, &self.tensor.bytes()[row * bytes..][..bytes], out)
     }
 }
 
 /// Unpacks the bytes of one row and names the tensor if a weight of it is not finite.
-fn read_row(tensor: &Tensor, row: usize, bytes: &[u8], out: &mut [f32]) -> Result<(), ModelError> {
-    dequantize_row(tensor.dtype(), bytes, out).map_err(|error| ModelError::NotFinite {
+fn read_row(
+    kernels: Kernels,
+    tensor: &Tensor,
+    row: usize,
+    bytes: &[u8],
+    out: &mut [f32],
+) -> Result<(), ModelError> {
+    kernels.dequantize_row(tensor.dtype(), bytes, out).map_err(|error| ModelError::NotFinite {
         tensor: tensor.name().into(),
         row,
         element: error.element,

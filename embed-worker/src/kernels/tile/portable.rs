@@ -4,45 +4,47 @@
 //! for each block of 32 columns, the exact integer dot times the weight's scale, then by fused
 //! multiply-adds times the activation's step, the minimum's part, the middle's part.
 
-use super::block::Form;
-use super::panel::{PanelBlock, ROWS};
-use super::quantize::Meta;
+use std::marker::PhantomData;
+
+use super::Rows;
+use crate::kernels::block::Format;
+use crate::kernels::panel::{PanelBlock, QUAD, ROWS};
+use crate::kernels::simd::Portable;
 
 /// 16 rows of weights by `T` rows of activations: `out[t][row]`.
-///
-/// `panel` holds values without their bias taken off, `q[t]` and `meta[t]` one row each.
-pub(super) fn tile<const T: usize>(
-    form: Form,
+pub(in crate::kernels) fn tile<F: Format, const T: usize>(
+    _: Portable,
     panel: &[PanelBlock],
-    q: [&[i8]; T],
-    meta: [&[Meta]; T],
+    _: PhantomData<F>,
+    rows: &Rows<'_, T>,
 ) -> [[f32; ROWS]; T] {
-    std::array::from_fn(|t| {
-        let mut out = [0.0_f32; ROWS];
-        let q = q[t].as_chunks::<32>().0;
-        for ((block, q), meta) in panel.iter().zip(q).zip(meta[t]) {
+    let mut out = [[0.0_f32; ROWS]; T];
+    for (t, out) in out.iter_mut().enumerate() {
+        for ((block, q), meta) in panel.iter().zip(rows.q[t]).zip(rows.meta[t]) {
             for (row, out) in out.iter_mut().enumerate() {
                 let mut dots = [0_i32; 2];
                 for (column, q) in q.iter().enumerate() {
-                    let value = block.quads[column / 4][4 * row + column % 4];
-                    dots[column / 16] += (i32::from(value) - form.bias) * i32::from(*q);
+                    let values = &block.quads[column][QUAD * row..][..QUAD];
+                    for (value, q) in values.iter().zip(q) {
+                        dots[column / 4] += i32::from(*value) * i32::from(q.cast_signed());
+                    }
                 }
                 let scales = [block.scales[0][row], block.scales[1][row]];
-                let dot = if form.halves {
+                let dot = if F::HALVES {
                     (dots[1] as f32).mul_add(scales[1], dots[0] as f32 * scales[0])
                 } else {
                     (dots[0] + dots[1]) as f32 * scales[0]
                 };
                 *out = dot.mul_add(meta.d, *out);
-                if form.minimum && form.halves {
+                if F::MINIMUM && F::HALVES {
                     *out = block.minimums[0][row].mul_add(meta.half_sums[0], *out);
                     *out = block.minimums[1][row].mul_add(meta.half_sums[1], *out);
-                } else if form.minimum {
+                } else if F::MINIMUM {
                     *out = block.minimums[0][row].mul_add(meta.sum, *out);
                 }
                 *out = block.sums[row].mul_add(meta.m, *out);
             }
         }
-        out
-    })
+    }
+    out
 }

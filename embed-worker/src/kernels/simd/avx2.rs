@@ -1,0 +1,256 @@
+//! The lanes as two registers of AVX2.
+#![expect(unsafe_code, reason = "instructions that the token's existence vouches for")]
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+use crate::kernels::isa::Avx2;
+
+/// Methods that are one instruction for each half.
+macro_rules! instructions {
+    ($($name:ident($($arg:ident),+) = $instruction:ident;)+) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::F32),+) -> Self::F32 {
+                // SAFETY: the token exists, so the processor has AVX2 and FMA.
+                let low = unsafe { $instruction($($arg.0),+) };
+                // SAFETY: as above.
+                let high = unsafe { $instruction($($arg.1),+) };
+                (low, high)
+            }
+        )+
+    };
+}
+
+/// Methods on one half, for the folds.
+macro_rules! halves {
+    ($($name:ident($a:ident, $b:ident) = $instruction:ident;)+) => {
+        $(
+            #[inline(always)]
+            pub(super) fn $name(self, $a: __m256, $b: __m256) -> __m256 {
+                // SAFETY: the token exists, so the processor has AVX2.
+                unsafe { $instruction($a, $b) }
+            }
+        )+
+    };
+}
+
+/// Folds 8 lanes to one: `i` with `i + 4`, then `i + 2`, `i + 1`.
+macro_rules! folds {
+    ($($name:ident, $whole:ident, $last:ident;)+) => {
+        $(
+            #[inline]
+            #[target_feature(enable = "avx2")]
+            fn $name(value: __m256) -> f32 {
+                let (low, high) = (_mm256_castps256_ps128(value), _mm256_extractf128_ps::<1>(value));
+                let four = $whole(low, high);
+                let two = $whole(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32($last(two, _mm_movehdup_ps(two)))
+            }
+        )+
+    };
+}
+
+folds! {
+    fold_add, _mm_add_ps, _mm_add_ss;
+    fold_min, _mm_min_ps, _mm_min_ss;
+    fold_max, _mm_max_ps, _mm_max_ss;
+}
+
+impl Avx2 {
+    halves! {
+        add8(a, b) = _mm256_add_ps;
+        min8(a, b) = _mm256_min_ps;
+        max8(a, b) = _mm256_max_ps;
+    }
+
+    #[inline(always)]
+    pub(super) fn sum8(self, value: __m256) -> f32 {
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { fold_add(value) }
+    }
+
+    #[inline(always)]
+    pub(super) fn min_lane8(self, value: __m256) -> f32 {
+        // SAFETY: as above.
+        unsafe { fold_min(value) }
+    }
+
+    #[inline(always)]
+    pub(super) fn max_lane8(self, value: __m256) -> f32 {
+        // SAFETY: as above.
+        unsafe { fold_max(value) }
+    }
+}
+
+impl Simd for Avx2 {
+    type F32 = (__m256, __m256);
+
+    instructions! {
+        add(a, b) = _mm256_add_ps;
+        sub(a, b) = _mm256_sub_ps;
+        mul(a, b) = _mm256_mul_ps;
+        div(a, b) = _mm256_div_ps;
+        fma(a, b, c) = _mm256_fmadd_ps;
+        min(a, b) = _mm256_min_ps;
+        max(a, b) = _mm256_max_ps;
+        exp2_rounded(value) = exp2_rounded;
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F32 {
+        // SAFETY: the token exists, so the processor has AVX2.
+        let half = unsafe { _mm256_set1_ps(value) };
+        (half, half)
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::F32 {
+        let (low, high) = from.split_at(LANES / 2);
+        // SAFETY: as above; the slice holds 8 floats, and no alignment is asked for.
+        let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
+        (low, high)
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::F32, to: &mut [f32; LANES]) {
+        let (low, high) = to.split_at_mut(LANES / 2);
+        // SAFETY: as above; the slice holds 8 floats, and no alignment is asked for.
+        unsafe { _mm256_storeu_ps(low.as_mut_ptr(), value.0) };
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(high.as_mut_ptr(), value.1) };
+    }
+
+    #[inline(always)]
+    fn store_low_bytes(self, value: Self::F32, to: &mut [u8; LANES]) {
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { store_low_bytes(value.0, value.1, to) }
+    }
+
+    #[inline(always)]
+    fn sum(self, value: Self::F32) -> f32 {
+        self.sum8(self.add8(value.0, value.1))
+    }
+
+    #[inline(always)]
+    fn min_lane(self, value: Self::F32) -> f32 {
+        self.min_lane8(self.min8(value.0, value.1))
+    }
+
+    #[inline(always)]
+    fn max_lane(self, value: Self::F32) -> f32 {
+        self.max_lane8(self.max8(value.0, value.1))
+    }
+
+    #[inline(always)]
+    fn f16(self, bits: u16) -> f32 {
+        // SAFETY: the token exists, so the processor has F16C.
+        unsafe { f16(bits) }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 32]; LANES], quads: &mut [[i8; 64]; 8]) {
+        let (low, high) = rows.split_at(LANES / 2);
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { interleave_8(low, 0, quads) };
+        // SAFETY: as above.
+        unsafe { interleave_8(high, 32, quads) };
+    }
+
+    #[inline(always)]
+    fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES] {
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { quad_sums(quads) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn exp2_rounded(value: __m256) -> __m256 {
+    let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(value));
+    _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f80_0000)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_low_bytes(low: __m256, high: __m256, to: &mut [u8; LANES]) {
+    let mask = _mm256_set1_epi32(0xff);
+    let low = _mm256_and_si256(_mm256_castps_si256(low), mask);
+    let high = _mm256_and_si256(_mm256_castps_si256(high), mask);
+    // Packing works in halves of 128 bits: 0-3 8-11 | 4-7 12-15, then in quads the right way round.
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+    let bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn f16(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: the reference is valid for 32 bytes, and no alignment is asked for.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Transposes 8 rows of 8 quads: row by row to quad by quad, at byte `offset` of each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave_8(rows: &[[i8; 32]], offset: usize, quads: &mut [[i8; 64]; 8]) {
+    // Pairs of rows, then pairs of pairs, within halves of 128 bits; then halves change places.
+    let mut pairs = [_mm256_setzero_si256(); 8];
+    for i in 0..4 {
+        let (a, b) = (load(&rows[2 * i]), load(&rows[2 * i + 1]));
+        pairs[2 * i] = _mm256_unpacklo_epi32(a, b);
+        pairs[2 * i + 1] = _mm256_unpackhi_epi32(a, b);
+    }
+    let mut fours = [_mm256_setzero_si256(); 8];
+    for i in 0..2 {
+        for j in 0..2 {
+            let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
+            fours[4 * i + 2 * j] = _mm256_unpacklo_epi64(a, b);
+            fours[4 * i + 2 * j + 1] = _mm256_unpackhi_epi64(a, b);
+        }
+    }
+    for column in 0..4 {
+        let (a, b) = (fours[column], fours[4 + column]);
+        store(_mm256_permute2x128_si256::<0x20>(a, b), &mut quads[column], offset);
+        store(_mm256_permute2x128_si256::<0x31>(a, b), &mut quads[4 + column], offset);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(value: __m256i, quad: &mut [i8; 64], offset: usize) {
+    let to = &mut quad[offset..][..32];
+    // SAFETY: the slice holds 32 bytes, and no alignment is asked for.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quad_sums(quads: &[[i8; 64]]) -> [i32; LANES] {
+    let (bytes, words) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for quad in quads {
+        for half in 0..2 {
+            let quad = load(&quad.as_chunks().0[half]);
+            let pairs = _mm256_maddubs_epi16(bytes, quad);
+            sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, words));
+        }
+    }
+    let mut out = [0; LANES];
+    for half in 0..2 {
+        let to = &mut out[8 * half..][..8];
+        // SAFETY: the slice holds 8 numbers, and no alignment is asked for.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), sums[half]) }
+    }
+    out
+}

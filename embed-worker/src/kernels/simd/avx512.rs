@@ -1,0 +1,125 @@
+//! The lanes as one register of AVX-512.
+#![expect(unsafe_code, reason = "instructions that the token's existence vouches for")]
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+use crate::kernels::isa::{Avx2, Avx512Vnni};
+
+/// Methods that are one instruction each.
+macro_rules! instructions {
+    ($($name:ident($($arg:ident),+) = $instruction:ident;)+) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::F32),+) -> Self::F32 {
+                // SAFETY: the token exists, so the processor has AVX-512.
+                unsafe { $instruction($($arg),+) }
+            }
+        )+
+    };
+}
+
+impl Simd for Avx512Vnni {
+    type F32 = __m512;
+
+    instructions! {
+        add(a, b) = _mm512_add_ps;
+        sub(a, b) = _mm512_sub_ps;
+        mul(a, b) = _mm512_mul_ps;
+        div(a, b) = _mm512_div_ps;
+        fma(a, b, c) = _mm512_fmadd_ps;
+        min(a, b) = _mm512_min_ps;
+        max(a, b) = _mm512_max_ps;
+        exp2_rounded(value) = exp2_rounded;
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F32 {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::F32 {
+        // SAFETY: as above; the reference is valid for 16 floats, and no alignment is asked for.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::F32, to: &mut [f32; LANES]) {
+        // SAFETY: as above; the reference is valid for 16 floats, and no alignment is asked for.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn store_low_bytes(self, value: Self::F32, to: &mut [u8; LANES]) {
+        // SAFETY: as above; the reference is valid for 16 bytes.
+        unsafe { store_low_bytes(value, to) }
+    }
+
+    #[inline(always)]
+    fn sum(self, value: Self::F32) -> f32 {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        let (low, high) = unsafe { halves(value) };
+        self.avx2().sum8(self.avx2().add8(low, high))
+    }
+
+    #[inline(always)]
+    fn min_lane(self, value: Self::F32) -> f32 {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        let (low, high) = unsafe { halves(value) };
+        self.avx2().min_lane8(self.avx2().min8(low, high))
+    }
+
+    #[inline(always)]
+    fn max_lane(self, value: Self::F32) -> f32 {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        let (low, high) = unsafe { halves(value) };
+        self.avx2().max_lane8(self.avx2().max8(low, high))
+    }
+
+    #[inline(always)]
+    fn f16(self, bits: u16) -> f32 {
+        self.avx2().f16(bits)
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 32]; LANES], quads: &mut [[i8; 64]; 8]) {
+        self.avx2().interleave(rows, quads);
+    }
+
+    #[inline(always)]
+    fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES] {
+        self.avx2().quad_sums(quads)
+    }
+}
+
+impl Avx512Vnni {
+    /// The smaller set, which every processor with this one has.
+    #[inline(always)]
+    fn avx2(self) -> Avx2 {
+        self.0
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exp2_rounded(value: __m512) -> __m512 {
+    let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(value));
+    _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f80_0000)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_low_bytes(value: __m512, to: &mut [u8; LANES]) {
+    let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(value));
+    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) }
+}
+
+/// Lanes 0 to 7 and 8 to 15.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn halves(value: __m512) -> (__m256, __m256) {
+    (_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value))
+}
