@@ -11,20 +11,19 @@ use super::simd::{LANES, Simd};
 /// Weights that share a step of a dot product.
 pub(super) const GROUP: usize = 32;
 
-/// Groups of the largest blocks.
-const PARTS_MAX: usize = 8;
-
 /// The values that the 4-bit indices of `IQ4_NL` and `IQ4_XS` stand for (`kvalues_iq4nl`).
 const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// Scales and minimums of a block: of part `p`, first and second half, at `2 * p` and `2 * p + 1`.
-/// Where the format has no halves, the two are equal; what lies beyond its parts means nothing.
+/// Scales of a block at most: two for each of eight groups.
+pub(super) const SCALES_MAX: usize = 16;
+
+/// Scales and minimums of a block, in the order of what they belong to: [`Format::SCALES`] of them,
+/// and what lies beyond means nothing. Minimums are zero where the format has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scales {
-    pub(super) scales: [f32; 2 * PARTS_MAX],
-    /// Zero where the format has none.
-    pub(super) minimums: [f32; 2 * PARTS_MAX],
+    pub(super) scales: [f32; SCALES_MAX],
+    pub(super) minimums: [f32; SCALES_MAX],
 }
 
 /// A quantized type.
@@ -40,6 +39,8 @@ pub(super) trait Format {
     const HALVES: bool = false;
     /// Whether there are minimums.
     const MINIMUM: bool = false;
+    /// Scales of a block.
+    const SCALES: usize = if Self::HALVES { 2 * Self::PARTS } else { Self::PARTS };
 
     /// The values of part `part` of `block`.
     fn values(block: &[u8], part: usize) -> [i8; GROUP];
@@ -101,6 +102,12 @@ macro_rules! each {
     }};
 }
 
+/// Where a block of 32 weights has its scale.
+pub(super) const SCALE_AT: usize = 0;
+
+/// Where it has its minimum, if it has one.
+pub(super) const MINIMUM_AT: usize = 2;
+
 /// A format of 32 weights in a block: scale at the start, and a minimum after it if it has one.
 macro_rules! small_block {
     ($name:ident, $minimum:literal, $block:ident => $values:expr) => {
@@ -118,8 +125,9 @@ macro_rules! small_block {
 
             #[inline(always)]
             fn scales<S: Simd>(simd: S, block: &[u8]) -> Scales {
-                let minimum = if $minimum { scale_at(simd, block, 2) } else { 0.0 };
-                Scales { scales: [scale_at(simd, block, 0); 16], minimums: [minimum; 16] }
+                let minimum = if $minimum { scale_at(simd, block, MINIMUM_AT) } else { 0.0 };
+                let scale = scale_at(simd, block, SCALE_AT);
+                Scales { scales: [scale; SCALES_MAX], minimums: [minimum; SCALES_MAX] }
             }
         }
     };
@@ -187,21 +195,19 @@ fn scales_k4<S: Simd>(simd: S, block: &[u8]) -> Scales {
     let scales = [a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4];
     let minimums = [b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4];
     Scales {
-        scales: times(twice(scales), scale_at(simd, block, 0)),
-        minimums: times(twice(minimums), -scale_at(simd, block, 2)),
+        scales: times(eight(scales), scale_at(simd, block, 0)),
+        minimums: times(eight(minimums), -scale_at(simd, block, 2)),
     }
 }
 
-/// Each of eight bytes twice: both halves of a group.
+/// The bytes of two words, and zeros.
 #[inline(always)]
-fn twice(words: [u32; 2]) -> [i8; LANES] {
+fn eight(words: [u32; 2]) -> [i8; LANES] {
     let (low, high) = (words[0].to_le_bytes(), words[1].to_le_bytes());
     let mut out = [0; LANES];
     for i in 0..4 {
-        out[2 * i] = low[i].cast_signed();
-        out[2 * i + 1] = low[i].cast_signed();
-        out[8 + 2 * i] = high[i].cast_signed();
-        out[8 + 2 * i + 1] = high[i].cast_signed();
+        out[i] = low[i].cast_signed();
+        out[4 + i] = high[i].cast_signed();
     }
     out
 }
@@ -292,8 +298,8 @@ large_block!(IQ4_XS, halves: false, minimum: false, block, part => {
 }, simd => {
     let (high, low) = (u16::from_le_bytes(*at(block, 2)), at::<4>(block, 4));
     let scales = each!(16, i => {
-        let part = i / 2;
-        let low = low[part / 2] >> (4 * (part % 2)) & 15;
+        let (part, low) = (i % 8, low[i % 8 / 2]);
+        let low = low >> (4 * (part % 2)) & 15;
         (low | ((high >> (2 * part)) as u8 & 3) << 4).cast_signed() - 32
     });
     Scales { scales: times(scales, scale_at(simd, block, 0)), minimums: [0.0; 16] }

@@ -63,8 +63,8 @@ impl<F: Format> Op for Row<'_, F> {
             for (part, out) in out.chunks_exact_mut(GROUP).enumerate() {
                 let values = F::values(block, part);
                 for (half, out) in out.chunks_exact_mut(LANES).enumerate() {
-                    let scale = scales.scales[2 * part + half];
-                    let minimum = scales.minimums[2 * part + half];
+                    let index = if F::HALVES { 2 * part + half } else { part };
+                    let (scale, minimum) = (scales.scales[index], scales.minimums[index]);
                     for (out, value) in out.iter_mut().zip(&values[LANES * half..]) {
                         *out = f32::from(*value).mul_add(scale, minimum);
                     }

@@ -3,7 +3,7 @@
 //! A panel is made once a product and used for every token of the tile, so that unpacking is a small
 //! part of the work; nothing else of the weights is ever copied.
 
-use super::block::{Format, GROUP};
+use super::block::{Format, GROUP, MINIMUM_AT, SCALE_AT};
 use super::simd::Simd;
 use super::{DType, Matrix, NonFiniteWeight, bf16_to_f32, f16_to_f32};
 
@@ -20,6 +20,8 @@ pub(super) struct PanelBlock {
     /// Values by quads of columns: `quads[c][4 * row + i]` is column `4 * c + i` of `row`.
     pub(super) quads: [[i8; ROWS * QUAD]; GROUP / QUAD],
     /// Sums of each row's two halves, times -128: where a dot with unsigned activations begins.
+    /// Here and below, what holds for the whole row stands in the first half if the format has no
+    /// halves.
     pub(super) starts: [[i32; ROWS]; 2],
     /// Scales of each row's two halves.
     pub(super) scales: [[f32; ROWS]; 2],
@@ -53,7 +55,7 @@ impl Panel {
         cols / GROUP * size_of::<PanelBlock>()
     }
 
-    /// Unpacks rows `first..first + 16` of `matrix`; rows beyond the last count as zeros.
+    /// Unpacks rows `first..first + 16` of `matrix`; beyond the last row it is repeated.
     ///
     /// # Errors
     ///
@@ -66,52 +68,50 @@ impl Panel {
         first: usize,
     ) -> Result<&[PanelBlock], NonFiniteWeight> {
         self.blocks.resize(matrix.cols / GROUP, PanelBlock::ZERO);
-        let rows = ROWS.min(matrix.rows - first);
+        let mut rows = [&[] as &[u8]; ROWS];
+        for (row, bytes) in rows.iter_mut().enumerate() {
+            *bytes = matrix.row((first + row).min(matrix.rows - 1));
+        }
         let bytes = F::DTYPE.block_bytes();
-        let mut poison = simd.splat(0.0);
+        let zero = simd.splat(0.0);
+        let mut poison = zero;
         for (index, blocks) in self.blocks.chunks_mut(F::PARTS).enumerate() {
-            for row in 0..rows {
-                let block = &matrix.row(first + row)[index * bytes..][..bytes];
-                let scales = F::scales(simd, block);
-                for (part, block) in blocks.iter_mut().enumerate() {
-                    block.scales[0][row] = scales.scales[2 * part];
-                    block.scales[1][row] = scales.scales[2 * part + 1];
-                    block.minimums[0][row] = scales.minimums[2 * part];
-                    block.minimums[1][row] = scales.minimums[2 * part + 1];
-                }
+            for row in &mut rows {
+                // Cut anew each time: what is left of the row begins with this block.
+                *row = if index == 0 { row } else { &row[bytes..] };
             }
+            unpack_scales::<S, F>(simd, &rows, blocks);
             for (part, block) in blocks.iter_mut().enumerate() {
                 let mut values = [[0; GROUP]; ROWS];
-                for row in 0..rows {
-                    let block = &matrix.row(first + row)[index * bytes..][..bytes];
-                    values[row] = F::values(block, part);
-                }
-                for row in rows..ROWS {
-                    for half in 0..2 {
-                        (block.scales[half][row], block.minimums[half][row]) = (0.0, 0.0);
-                    }
+                for row in 0..ROWS {
+                    values[row] = F::values(&rows[row][..bytes], part);
                 }
                 simd.interleave(&values, &mut block.quads);
-                let (low, high) = block.quads.split_at(GROUP / QUAD / 2);
-                let sums = [simd.quad_sums(low), simd.quad_sums(high)];
-                finish::<F>(block, sums);
-                for half in 0..2 {
-                    // Zero times a number is zero, and NaN times anything, or infinity, is not.
-                    let zero = simd.splat(0.0);
+                finish::<S, F>(simd, block);
+                // Zero times a number is zero, and times NaN or infinity it is not.
+                for half in 0..if F::HALVES { 2 } else { 1 } {
                     poison = simd.fma(simd.load(&block.scales[half]), zero, poison);
-                    poison = simd.fma(simd.load(&block.minimums[half]), zero, poison);
+                    if F::MINIMUM {
+                        poison = simd.fma(simd.load(&block.minimums[half]), zero, poison);
+                    }
                 }
             }
         }
-        if simd.sum(poison) == 0.0 { Ok(&self.blocks) } else { Err(self.first_not_finite(first)) }
+        if simd.sum(poison) == 0.0 {
+            Ok(&self.blocks)
+        } else {
+            Err(self.first_not_finite::<F>(first))
+        }
     }
 
     /// The first row of a panel with a scale that is not finite, and where.
     #[cold]
-    fn first_not_finite(&self, first: usize) -> NonFiniteWeight {
+    fn first_not_finite<F: Format>(&self, first: usize) -> NonFiniteWeight {
+        let halves = if F::HALVES { 2 } else { 1 };
         for row in 0..ROWS {
             for (index, block) in self.blocks.iter().enumerate() {
-                let scales = block.scales.iter().chain(&block.minimums);
+                let minimums = &block.minimums[..if F::MINIMUM { halves } else { 0 }];
+                let scales = block.scales[..halves].iter().chain(minimums);
                 if scales.into_iter().any(|scales| !scales[row].is_finite()) {
                     return NonFiniteWeight { row: first + row, element: index * GROUP };
                 }
@@ -147,19 +147,72 @@ impl Panel {
     }
 }
 
-/// What follows from a block's values: `sums` holds those of each row's halves.
+/// Unpacks the scales of one block of each of 16 rows.
 #[inline(always)]
-fn finish<F: Format>(block: &mut PanelBlock, sums: [[i32; ROWS]; 2]) {
-    for row in 0..ROWS {
-        let [low, high] = [sums[0][row], sums[1][row]];
-        if F::HALVES {
+fn unpack_scales<S: Simd, F: Format>(simd: S, rows: &[&[u8]; ROWS], blocks: &mut [PanelBlock]) {
+    if F::PARTS == 1 {
+        let block = &mut blocks[0];
+        simd.store(simd.f16s(&words_at(rows, SCALE_AT)), &mut block.scales[0]);
+        if F::MINIMUM {
+            simd.store(simd.f16s(&words_at(rows, MINIMUM_AT)), &mut block.minimums[0]);
+        }
+        return;
+    }
+    let mut scales = [[[0.0; 8]; ROWS]; 2];
+    let mut minimums = [[[0.0; 8]; ROWS]; 2];
+    for (row, bytes) in rows.iter().enumerate() {
+        let unpacked = F::scales(simd, &bytes[..F::DTYPE.block_bytes()]);
+        for half in 0..F::SCALES / 8 {
+            scales[half][row] = unpacked.scales.as_chunks().0[half];
+            minimums[half][row] = unpacked.minimums.as_chunks().0[half];
+        }
+    }
+    let per_part = F::SCALES / F::PARTS;
+    let mut columns = [[0.0; ROWS]; 8];
+    for half in 0..F::SCALES / 8 {
+        simd.interleave_floats(&scales[half], &mut columns);
+        for (index, column) in columns.iter().enumerate() {
+            let index = 8 * half + index;
+            blocks[index / per_part].scales[index % per_part] = *column;
+        }
+        if F::MINIMUM {
+            simd.interleave_floats(&minimums[half], &mut columns);
+            for (index, column) in columns.iter().enumerate() {
+                let index = 8 * half + index;
+                blocks[index / per_part].minimums[index % per_part] = *column;
+            }
+        }
+    }
+}
+
+/// The 16-bit words at `offset` of each row.
+#[inline(always)]
+fn words_at(rows: &[&[u8]; ROWS], offset: usize) -> [u16; ROWS] {
+    let mut words = [0; ROWS];
+    for (word, row) in words.iter_mut().zip(rows) {
+        *word = u16::from_le_bytes([row[offset], row[offset + 1]]);
+    }
+    words
+}
+
+/// What follows from a block's values and scales.
+#[inline(always)]
+fn finish<S: Simd, F: Format>(simd: S, block: &mut PanelBlock) {
+    let (low, high) = block.quads.split_at(GROUP / QUAD / 2);
+    if F::HALVES {
+        let sums = [simd.quad_sums(low), simd.quad_sums(high)];
+        for row in 0..ROWS {
+            let [low, high] = [sums[0][row], sums[1][row]];
             block.starts[0][row] = -128 * low;
             block.starts[1][row] = -128 * high;
             let scaled = low as f32 * block.scales[0][row];
             block.sums[row] = (high as f32).mul_add(block.scales[1][row], scaled);
-        } else {
-            block.starts[0][row] = -128 * (low + high);
-            block.sums[row] = (low + high) as f32 * block.scales[0][row];
+        }
+    } else {
+        let sums = simd.quad_sums(&block.quads);
+        for row in 0..ROWS {
+            block.starts[0][row] = -128 * sums[row];
+            block.sums[row] = sums[row] as f32 * block.scales[0][row];
         }
     }
 }

@@ -151,12 +151,46 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 32]; LANES], quads: &mut [[i8; 64]; 8]) {
-        let (low, high) = rows.split_at(LANES / 2);
-        // SAFETY: the token exists, so the processor has AVX2.
-        unsafe { interleave_8(low, 0, quads) };
-        // SAFETY: as above.
-        unsafe { interleave_8(high, 32, quads) };
+    fn f16s(self, bits: &[u16; LANES]) -> Self::F32 {
+        // SAFETY: the token exists, so the processor has F16C.
+        unsafe { f16s(bits) }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
+        for half in 0..2 {
+            let mut from = [ZERO; 8];
+            for (from, row) in from.iter_mut().zip(&rows[8 * half..]) {
+                // SAFETY: the token exists, so the processor has AVX2.
+                *from = unsafe { load(row) };
+            }
+            // SAFETY: as above.
+            let quads = unsafe { transpose(from) };
+            for (column, quad) in columns.iter_mut().zip(quads) {
+                let to = &mut column[32 * half..][..32];
+                // SAFETY: as above; the slice holds 32 bytes, and no alignment is asked for.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), quad) }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
+        for half in 0..2 {
+            let mut from = [ZERO; 8];
+            for (from, row) in from.iter_mut().zip(&rows[8 * half..]) {
+                // SAFETY: the token exists, so the processor has AVX2; the reference is valid for 32
+                // bytes, and no alignment is asked for.
+                *from = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
+            }
+            // SAFETY: as above.
+            let quads = unsafe { transpose(from) };
+            for (column, quad) in columns.iter_mut().zip(quads) {
+                let to = &mut column[8 * half..][..8];
+                // SAFETY: as above; the slice holds 8 floats, and no alignment is asked for.
+                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), quad) }
+            }
+        }
     }
 
     #[inline(always)]
@@ -194,24 +228,38 @@ fn f16(bits: u16) -> f32 {
 }
 
 #[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn f16s(bits: &[u16; LANES]) -> (__m256, __m256) {
+    let (halves, _) = bits.as_chunks::<8>();
+    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+    let low = unsafe { _mm_loadu_si128(halves[0].as_ptr().cast()) };
+    // SAFETY: as above.
+    let high = unsafe { _mm_loadu_si128(halves[1].as_ptr().cast()) };
+    (_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+}
+
+#[inline]
 #[target_feature(enable = "avx2")]
 fn load(bytes: &[i8; 32]) -> __m256i {
     // SAFETY: the reference is valid for 32 bytes, and no alignment is asked for.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// Transposes 8 rows of 8 quads: row by row to quad by quad, at byte `offset` of each.
+/// A register of zeros, before it is loaded.
+// SAFETY: all bits zero are a value of every integer vector.
+const ZERO: __m256i = unsafe { std::mem::zeroed() };
+
+/// Transposes 8 rows of 8 quads of bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn interleave_8(rows: &[[i8; 32]], offset: usize, quads: &mut [[i8; 64]; 8]) {
+fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     // Pairs of rows, then pairs of pairs, within halves of 128 bits; then halves change places.
-    let mut pairs = [_mm256_setzero_si256(); 8];
+    let mut pairs = [ZERO; 8];
     for i in 0..4 {
-        let (a, b) = (load(&rows[2 * i]), load(&rows[2 * i + 1]));
-        pairs[2 * i] = _mm256_unpacklo_epi32(a, b);
-        pairs[2 * i + 1] = _mm256_unpackhi_epi32(a, b);
+        pairs[2 * i] = _mm256_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
     }
-    let mut fours = [_mm256_setzero_si256(); 8];
+    let mut fours = [ZERO; 8];
     for i in 0..2 {
         for j in 0..2 {
             let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
@@ -219,19 +267,13 @@ fn interleave_8(rows: &[[i8; 32]], offset: usize, quads: &mut [[i8; 64]; 8]) {
             fours[4 * i + 2 * j + 1] = _mm256_unpackhi_epi64(a, b);
         }
     }
+    let mut columns = [ZERO; 8];
     for column in 0..4 {
         let (a, b) = (fours[column], fours[4 + column]);
-        store(_mm256_permute2x128_si256::<0x20>(a, b), &mut quads[column], offset);
-        store(_mm256_permute2x128_si256::<0x31>(a, b), &mut quads[4 + column], offset);
+        columns[column] = _mm256_permute2x128_si256::<0x20>(a, b);
+        columns[4 + column] = _mm256_permute2x128_si256::<0x31>(a, b);
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store(value: __m256i, quad: &mut [i8; 64], offset: usize) {
-    let to = &mut quad[offset..][..32];
-    // SAFETY: the slice holds 32 bytes, and no alignment is asked for.
-    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) }
+    columns
 }
 
 #[inline]

@@ -67,9 +67,13 @@ pub(super) trait Simd: Copy {
 
     /// The value of an IEEE binary16. Exact.
     fn f16(self, bits: u16) -> f32;
-    /// Turns 16 rows of 32 bytes into quads of columns: `quads[c][4 * row + i]` is `rows[row][4 * c
-    /// + i]`.
-    fn interleave(self, rows: &[[i8; 32]; LANES], quads: &mut [[i8; 64]; 8]);
+    /// The values of 16 of them.
+    fn f16s(self, bits: &[u16; LANES]) -> Self::F32;
+    /// Turns 16 rows of 8 quads of bytes into 8 columns: `columns[c][4 * row + i]` is `rows[row][4 *
+    /// c + i]`.
+    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]);
+    /// The same of floats: `columns[c][row]` is `rows[row][c]`.
+    fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]);
     /// Sums of each row's bytes in some quads.
     fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES];
 

@@ -120,8 +120,22 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 32]; LANES], quads: &mut [[i8; 64]; 8]) {
-        for (column, quad) in quads.iter_mut().enumerate() {
+    fn f16s(self, bits: &[u16; LANES]) -> Self::F32 {
+        lanes!(i => self.f16(bits[i]))
+    }
+
+    #[inline(always)]
+    fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
+        for (row, values) in rows.iter().enumerate() {
+            for (column, value) in columns.iter_mut().zip(values) {
+                column[row] = *value;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
+        for (column, quad) in columns.iter_mut().enumerate() {
             for (row, values) in rows.iter().enumerate() {
                 quad[4 * row..][..4].copy_from_slice(&values[4 * column..][..4]);
             }
