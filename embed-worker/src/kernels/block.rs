@@ -31,6 +31,8 @@ pub(super) struct Scales {
 /// Bodies are loops over arrays of fixed size, which compilers turn into vector code once they are
 /// inlined into [`super::simd::dispatch`].
 pub(super) trait Format {
+    /// The bytes of a block.
+    type Block: 'static;
     /// The type.
     const DTYPE: DType;
     /// Groups of a block.
@@ -42,11 +44,14 @@ pub(super) trait Format {
     /// Scales of a block.
     const SCALES: usize = if Self::HALVES { 2 * Self::PARTS } else { Self::PARTS };
 
+    /// A row of weights in blocks.
+    fn blocks(row: &[u8]) -> &[Self::Block];
+
     /// The values of part `part` of `block`.
-    fn values(block: &[u8], part: usize) -> [i8; GROUP];
+    fn values(block: &Self::Block, part: usize) -> [i8; GROUP];
 
     /// The scales of `block`.
-    fn scales<S: Simd>(simd: S, block: &[u8]) -> Scales;
+    fn scales<S: Simd>(simd: S, block: &Self::Block) -> Scales;
 }
 
 /// Runs `$body` with `$format` bound to the [`Format`] of `$dtype`, or `$plain` if the type is not
@@ -102,12 +107,6 @@ macro_rules! each {
     }};
 }
 
-/// Where a block of 32 weights has its scale.
-pub(super) const SCALE_AT: usize = 0;
-
-/// Where it has its minimum, if it has one.
-pub(super) const MINIMUM_AT: usize = 2;
-
 /// A format of 32 weights in a block: scale at the start, and a minimum after it if it has one.
 macro_rules! small_block {
     ($name:ident, $minimum:literal, $block:ident => $values:expr) => {
@@ -115,18 +114,24 @@ macro_rules! small_block {
         pub(super) struct $name;
 
         impl Format for $name {
+            type Block = [u8; DType::$name.block_bytes()];
             const DTYPE: DType = DType::$name;
             const MINIMUM: bool = $minimum;
 
             #[inline(always)]
-            fn values($block: &[u8], _part: usize) -> [i8; GROUP] {
+            fn blocks(row: &[u8]) -> &[Self::Block] {
+                row.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn values($block: &Self::Block, _part: usize) -> [i8; GROUP] {
                 $values
             }
 
             #[inline(always)]
-            fn scales<S: Simd>(simd: S, block: &[u8]) -> Scales {
-                let minimum = if $minimum { scale_at(simd, block, MINIMUM_AT) } else { 0.0 };
-                let scale = scale_at(simd, block, SCALE_AT);
+            fn scales<S: Simd>(simd: S, block: &Self::Block) -> Scales {
+                let minimum = if $minimum { scale_at(simd, block, 2) } else { 0.0 };
+                let scale = scale_at(simd, block, 0);
                 Scales { scales: [scale; SCALES_MAX], minimums: [minimum; SCALES_MAX] }
             }
         }
@@ -220,17 +225,23 @@ macro_rules! large_block {
         pub(super) struct $name;
 
         impl Format for $name {
+            type Block = [u8; DType::$name.block_bytes()];
             const DTYPE: DType = DType::$name;
             const HALVES: bool = $halves;
             const MINIMUM: bool = $minimum;
 
             #[inline(always)]
-            fn values($block: &[u8], $part: usize) -> [i8; GROUP] {
+            fn blocks(row: &[u8]) -> &[Self::Block] {
+                row.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn values($block: &Self::Block, $part: usize) -> [i8; GROUP] {
                 $values
             }
 
             #[inline(always)]
-            fn scales<S: Simd>($simd: S, $block: &[u8]) -> Scales {
+            fn scales<S: Simd>($simd: S, $block: &Self::Block) -> Scales {
                 $scales
             }
         }

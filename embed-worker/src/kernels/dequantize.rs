@@ -56,9 +56,9 @@ impl<F: Format> Op for Row<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let blocks = self.bytes.chunks_exact(F::DTYPE.block_bytes());
+        let blocks = F::blocks(self.bytes);
         let rows = self.out.chunks_exact_mut(F::DTYPE.block_elements());
-        for (block, out) in blocks.zip(rows) {
+        for (block, out) in blocks.iter().zip(rows) {
             let scales = F::scales(simd, block);
             for (part, out) in out.chunks_exact_mut(GROUP).enumerate() {
                 let values = F::values(block, part);

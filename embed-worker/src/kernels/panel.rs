@@ -3,7 +3,7 @@
 //! A panel is made once a product and used for every token of the tile, so that unpacking is a small
 //! part of the work; nothing else of the weights is ever copied.
 
-use super::block::{Format, GROUP, MINIMUM_AT, SCALE_AT};
+use super::block::{Format, GROUP};
 use super::simd::Simd;
 use super::{DType, Matrix, NonFiniteWeight, bf16_to_f32, f16_to_f32};
 
@@ -68,23 +68,18 @@ impl Panel {
         first: usize,
     ) -> Result<&[PanelBlock], NonFiniteWeight> {
         self.blocks.resize(matrix.cols / GROUP, PanelBlock::ZERO);
-        let mut rows = [&[] as &[u8]; ROWS];
-        for (row, bytes) in rows.iter_mut().enumerate() {
-            *bytes = matrix.row((first + row).min(matrix.rows - 1));
+        let mut rows = [&[] as &[F::Block]; ROWS];
+        for (row, blocks) in rows.iter_mut().enumerate() {
+            *blocks = F::blocks(matrix.row((first + row).min(matrix.rows - 1)));
         }
-        let bytes = F::DTYPE.block_bytes();
         let zero = simd.splat(0.0);
         let mut poison = zero;
         for (index, blocks) in self.blocks.chunks_mut(F::PARTS).enumerate() {
-            for row in &mut rows {
-                // Cut anew each time: what is left of the row begins with this block.
-                *row = if index == 0 { row } else { &row[bytes..] };
-            }
-            unpack_scales::<S, F>(simd, &rows, blocks);
+            unpack_scales::<S, F>(simd, &rows, index, blocks);
             for (part, block) in blocks.iter_mut().enumerate() {
                 let mut values = [[0; GROUP]; ROWS];
                 for row in 0..ROWS {
-                    values[row] = F::values(&rows[row][..bytes], part);
+                    values[row] = F::values(&rows[row][index], part);
                 }
                 simd.interleave(&values, &mut block.quads);
                 finish::<S, F>(simd, block);
@@ -147,21 +142,28 @@ impl Panel {
     }
 }
 
-/// Unpacks the scales of one block of each of 16 rows.
+/// Unpacks the scales of block `index` of each of 16 rows.
 #[inline(always)]
-fn unpack_scales<S: Simd, F: Format>(simd: S, rows: &[&[u8]; ROWS], blocks: &mut [PanelBlock]) {
-    if F::PARTS == 1 {
-        let block = &mut blocks[0];
-        simd.store(simd.f16s(&words_at(rows, SCALE_AT)), &mut block.scales[0]);
-        if F::MINIMUM {
-            simd.store(simd.f16s(&words_at(rows, MINIMUM_AT)), &mut block.minimums[0]);
+fn unpack_scales<S: Simd, F: Format>(
+    simd: S,
+    rows: &[&[F::Block]; ROWS],
+    index: usize,
+    blocks: &mut [PanelBlock],
+) {
+    if F::SCALES == 1 {
+        for (row, row_blocks) in rows.iter().enumerate() {
+            let scales = F::scales(simd, &row_blocks[index]);
+            blocks[0].scales[0][row] = scales.scales[0];
+            if F::MINIMUM {
+                blocks[0].minimums[0][row] = scales.minimums[0];
+            }
         }
         return;
     }
     let mut scales = [[[0.0; 8]; ROWS]; 2];
     let mut minimums = [[[0.0; 8]; ROWS]; 2];
-    for (row, bytes) in rows.iter().enumerate() {
-        let unpacked = F::scales(simd, &bytes[..F::DTYPE.block_bytes()]);
+    for (row, row_blocks) in rows.iter().enumerate() {
+        let unpacked = F::scales(simd, &row_blocks[index]);
         for half in 0..F::SCALES / 8 {
             scales[half][row] = unpacked.scales.as_chunks().0[half];
             minimums[half][row] = unpacked.minimums.as_chunks().0[half];
@@ -183,16 +185,6 @@ fn unpack_scales<S: Simd, F: Format>(simd: S, rows: &[&[u8]; ROWS], blocks: &mut
             }
         }
     }
-}
-
-/// The 16-bit words at `offset` of each row.
-#[inline(always)]
-fn words_at(rows: &[&[u8]; ROWS], offset: usize) -> [u16; ROWS] {
-    let mut words = [0; ROWS];
-    for (word, row) in words.iter_mut().zip(rows) {
-        *word = u16::from_le_bytes([row[offset], row[offset + 1]]);
-    }
-    words
 }
 
 /// What follows from a block's values and scales.

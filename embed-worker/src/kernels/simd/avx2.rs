@@ -151,12 +151,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn f16s(self, bits: &[u16; LANES]) -> Self::F32 {
-        // SAFETY: the token exists, so the processor has F16C.
-        unsafe { f16s(bits) }
-    }
-
-    #[inline(always)]
     fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
         for half in 0..2 {
             let mut from = [ZERO; 8];
@@ -225,17 +219,6 @@ fn store_low_bytes(low: __m256, high: __m256, to: &mut [u8; LANES]) {
 #[target_feature(enable = "avx2,f16c")]
 fn f16(bits: u16) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
-}
-
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn f16s(bits: &[u16; LANES]) -> (__m256, __m256) {
-    let (halves, _) = bits.as_chunks::<8>();
-    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
-    let low = unsafe { _mm_loadu_si128(halves[0].as_ptr().cast()) };
-    // SAFETY: as above.
-    let high = unsafe { _mm_loadu_si128(halves[1].as_ptr().cast()) };
-    (_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
 }
 
 #[inline]

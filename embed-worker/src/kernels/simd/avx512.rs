@@ -84,22 +84,14 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn f16s(self, bits: &[u16; LANES]) -> Self::F32 {
-        // SAFETY: the token exists, so the processor has AVX-512; the reference is valid for 32
-        // bytes, and no alignment is asked for.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
     fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
-        // SAFETY: the token exists, so the processor has AVX-512.
-        unsafe { interleave(rows, columns) }
+        // Wider registers would need more shuffles; rows that were just stored are loaded as such.
+        self.avx2().interleave(rows, columns);
     }
 
     #[inline(always)]
     fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
-        // SAFETY: the token exists, so the processor has AVX-512.
-        unsafe { interleave(rows, columns) }
+        self.avx2().interleave_floats(rows, columns);
     }
 
     #[inline(always)]
@@ -137,49 +129,6 @@ fn store_low_bytes(value: __m512, to: &mut [u8; LANES]) {
 #[target_feature(enable = "avx512f,avx512dq")]
 fn halves(value: __m512) -> (__m256, __m256) {
     (_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value))
-}
-
-/// Transposes 16 rows of 8 quads of bytes: `A` is 32 bytes, `B` is 64.
-#[inline]
-#[target_feature(enable = "avx512f,avx2")]
-fn interleave<A, B>(rows: &[A; LANES], columns: &mut [B; 8]) {
-    const { assert!(size_of::<A>() == 32 && size_of::<B>() == 64) };
-    let zero = _mm512_setzero_si512();
-    // Rows `i` and `i + 8` side by side; from there on two transpositions of 8 by 8 at once.
-    let mut from = [zero; 8];
-    for i in 0..8 {
-        let (low, high) = ((&raw const rows[i]).cast(), (&raw const rows[i + 8]).cast());
-        // SAFETY: `A` has 32 bytes, and no alignment is asked for.
-        let low = unsafe { _mm256_loadu_si256(low) };
-        // SAFETY: as above.
-        let high = unsafe { _mm256_loadu_si256(high) };
-        from[i] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-    }
-    let mut pairs = [zero; 8];
-    for i in 0..4 {
-        pairs[2 * i] = _mm512_unpacklo_epi32(from[2 * i], from[2 * i + 1]);
-        pairs[2 * i + 1] = _mm512_unpackhi_epi32(from[2 * i], from[2 * i + 1]);
-    }
-    let mut fours = [zero; 8];
-    for i in 0..2 {
-        for j in 0..2 {
-            let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
-            fours[4 * i + 2 * j] = _mm512_unpacklo_epi64(a, b);
-            fours[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a, b);
-        }
-    }
-    // In quarters of 128 bits: a holds rows 0-3 and 8-11, b rows 4-7 and 12-15, each of a column
-    // and of the column four to its right.
-    let left = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
-    let right = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-    for column in 0..4 {
-        let (a, b) = (fours[column], fours[4 + column]);
-        for (column, order) in [(column, left), (column + 4, right)] {
-            let value = _mm512_permutex2var_epi64(a, order, b);
-            // SAFETY: `B` has 64 bytes, and no alignment is asked for.
-            unsafe { _mm512_storeu_si512((&raw mut columns[column]).cast(), value) };
-        }
-    }
 }
 
 #[inline]

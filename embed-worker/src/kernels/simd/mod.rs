@@ -67,8 +67,6 @@ pub(super) trait Simd: Copy {
 
     /// The value of an IEEE binary16. Exact.
     fn f16(self, bits: u16) -> f32;
-    /// The values of 16 of them.
-    fn f16s(self, bits: &[u16; LANES]) -> Self::F32;
     /// Turns 16 rows of 8 quads of bytes into 8 columns: `columns[c][4 * row + i]` is `rows[row][4 *
     /// c + i]`.
     fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]);

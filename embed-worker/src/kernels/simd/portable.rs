@@ -120,11 +120,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn f16s(self, bits: &[u16; LANES]) -> Self::F32 {
-        lanes!(i => self.f16(bits[i]))
-    }
-
-    #[inline(always)]
     fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
         for (row, values) in rows.iter().enumerate() {
             for (column, value) in columns.iter_mut().zip(values) {
