@@ -123,6 +123,14 @@ test('a text that was not answered twice is an error that tells why', { skip: pr
   assert.equal((await embed('text')).length, 384)
 })
 
+/** The first message of a thread, which must not end without one. */
+function message(thread) {
+  return new Promise((resolve, reject) => {
+    thread.once('message', resolve).once('error', reject)
+    thread.once('exit', (code) => reject(new Error(`the thread ended without a message, exit code ${code}`)))
+  })
+}
+
 test('threads share the connection of their process', async () => {
   const expected = await embed('text')
   const source = `
@@ -131,11 +139,30 @@ test('threads share the connection of their process', async () => {
     parentPort.postMessage(await embed('text'))
   `
   const threads = Array.from({ length: 4 }, () => new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`)))
-  for (const thread of threads) {
-    const vector = await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
-    assertSame(vector, expected)
-  }
+  // All at once: a message that nobody listens for is lost.
+  for (const vector of await Promise.all(threads.map(message))) assertSame(vector, expected)
   assert.equal(workers(runtime).length, 1)
+})
+
+test('a pending promise keeps its thread alive, an idle client does not', async () => {
+  // In a process of its own, which ends only if nothing idle keeps it.
+  const source = `
+    import { Worker } from 'node:worker_threads'
+    const body = (text) => \`
+      import { embed } from ${JSON.stringify(packageUrl)}
+      let settled = 0
+      process.on('exit', () => process.exitCode = settled)
+      await embed('idle from here on')
+      for (let i = 0; i < 10; i++) embed('\${text} ' + i).then(() => settled++)
+    \`
+    const threads = ['a', 'b', 'c'].map((text) => new Worker(new URL('data:text/javascript,' + encodeURIComponent(body(text)))))
+    await embed('the main thread is idle while they work')
+    const codes = await Promise.all(threads.map((thread) => new Promise((resolve) => thread.once('exit', resolve))))
+    console.log(codes.join())
+  `
+  const end = await node(source)
+  assertGood(end)
+  assert.equal(end.stdout, '10,10,10\n')
 })
 
 test('threads ended with requests in flight leave the process alone', async () => {
