@@ -21,6 +21,7 @@ use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, bac
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
+use crate::abort::OnAbort;
 use crate::arguments::{Input, Options, Text};
 use crate::errors::{Checked, Outcome, batch_error, common_fault, embed_error};
 use crate::progress::Progress;
@@ -29,14 +30,15 @@ use crate::promise::{Settlement, Value};
 /// The clients of this process, shared by all its environments (main thread, `worker_threads`).
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
-/// `embed(text | texts, options?)`: see `index.d.ts`.
+/// `embed(text | texts, options?)`: see `index.d.ts`; `on_abort` comes from `index.js`.
 #[napi]
 pub fn embed<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
+    on_abort: OnAbort<'env>,
 ) -> Result<Unknown<'env>> {
-    match begin(env, texts, options) {
+    match begin(env, texts, options, on_abort) {
         Ok(promise) => Ok(promise),
         Err(rejection) => {
             let reason = rejection.into_value(env)?;
@@ -50,6 +52,7 @@ fn begin<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
+    on_abort: OnAbort<'env>,
 ) -> Checked<Unknown<'env>> {
     let options = Options::read(env, options)?;
     let input = Input::read(env, texts)?;
@@ -85,10 +88,13 @@ fn begin<'env>(
             }
         });
     });
-    match options.signal {
-        Some(signal) => signal.attach(env, promise, settlement, task.abort_handle()),
-        None => Ok(promise),
-    }
+    let Some(signal) = options.signal else { return Ok(promise) };
+    let task = task.abort_handle();
+    signal.attach(on_abort, promise, settlement.clone(), task.clone()).or_else(|error| {
+        settlement.reject(error);
+        task.abort();
+        Ok(promise)
+    })
 }
 
 /// What came of a call: the mirror of [`Input`].
