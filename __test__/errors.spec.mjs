@@ -328,6 +328,18 @@ test('AbortError: any value may be the reason', async () => {
   }
 })
 
+test('AbortError: onProgress is silent after it', async () => {
+  const controller = new AbortController()
+  const calls = []
+  const onProgress = (done) => {
+    calls.push(done)
+    controller.abort()
+  }
+  await assertRejects(embed(manyTexts(), { signal: controller.signal, onProgress }), 'ABORT_ERR')
+  for (let i = 0; i < 10; i++) await new Promise(setImmediate)
+  assert.equal(calls.length, 1)
+})
+
 test('a signal that cannot be listened to is what the promise is rejected with', async () => {
   const mine = new RangeError('mine')
   const { signal } = new AbortController()

@@ -64,12 +64,12 @@ fn begin<'env>(
     let paths = locate::Paths::find(env, options.model.as_deref())?;
     let client = REGISTRY.client(&paths.model, &paths.worker);
     let embed_options = options.for_input(&input);
-    let progress = Progress::new(env, options.on_progress, input.n_texts())?;
     let runtime = background::handle().map_err(|error| {
         EmbedError::with_source(ErrorCode::Internal, "background thread: cannot be started", error)
     })?;
     let (settlement, promise) = Settlement::new(env)?;
     let pending = settlement.clone().or_internal_error();
+    let progress = Progress::new(env, options.on_progress, input.n_texts(), &settlement)?;
     let task = runtime.spawn(async move {
         let answer = match input {
             Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
