@@ -1,7 +1,7 @@
 // Who lives how long: Node, the worker, and the files between them.
 
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
@@ -123,6 +123,12 @@ test('a text that was not answered twice is an error that tells why', { skip: pr
   assert.equal((await embed('text')).length, 384)
 })
 
+/** Processor time that a process has used, in the system's ticks. */
+function cpuTicks(pid) {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ').slice(11, 13)
+  return Number(user) + Number(system)
+}
+
 /** The first message of a thread, which must not end without one. */
 function message(thread) {
   return new Promise((resolve, reject) => {
@@ -190,6 +196,28 @@ test('threads ended with requests in flight leave the process alone', async () =
   assertGood(end)
   assert.equal(end.stdout, '384\n')
   assert.equal(end.stderr, '')
+})
+
+test('a thread that was ended has its texts computed no longer', { skip: process.platform !== 'linux' && 'no /proc' }, async () => {
+  await embed('warm')
+  const [pid] = workers(runtime)
+  // More than a minute's work.
+  const source = `
+    import { parentPort } from 'node:worker_threads'
+    import { embed } from ${JSON.stringify(packageUrl)}
+    embed(Array(500_000).fill('a text of a thread that will not wait for its vectors, '.repeat(4)))
+    for (let i = 0; i < 100; i++) embed('alone ' + i)
+    parentPort.postMessage(await embed('busy'))
+  `
+  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`))
+  await message(thread)
+  await thread.terminate()
+  await until(async () => {
+    const before = cpuTicks(pid)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    return cpuTicks(pid) === before
+  }, () => 'the worker still computes')
+  assert.deepEqual(workers(runtime), [pid])
 })
 
 test('nothing is ever written to stdout', async () => {

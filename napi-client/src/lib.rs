@@ -6,10 +6,12 @@
 //! every fault rejects the promise.
 //!
 //! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
-//! `progress` do what their options say, `errors` makes JavaScript errors.
+//! `progress` do what their options say, `errors` makes JavaScript errors, `environment` knows when
+//! nobody is left to have them.
 
 mod abort;
 mod arguments;
+mod environment;
 mod errors;
 mod locate;
 mod progress;
@@ -67,17 +69,21 @@ fn begin<'env>(
     let runtime = background::handle().map_err(|error| {
         EmbedError::with_source(ErrorCode::Internal, "background thread: cannot be started", error)
     })?;
+    let end = environment::end(env)?;
     let (settlement, promise) = Settlement::new(env)?;
     let pending = settlement.clone().or_internal_error();
     let progress = Progress::new(env, options.on_progress, input.n_texts(), &settlement)?;
     let task = runtime.spawn(async move {
-        let answer = match input {
-            Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
-            Input::One(Err(error)) => Answer::One(Err(error)),
-            Input::Many(texts) => {
-                Answer::Many(many(&client, texts, &embed_options, progress.as_ref()).await)
+        let answer = async {
+            match input {
+                Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
+                Input::One(Err(error)) => Answer::One(Err(error)),
+                Input::Many(texts) => {
+                    Answer::Many(many(&client, texts, &embed_options, progress.as_ref()).await)
+                }
             }
         };
+        let Some(answer) = end.run_until_cancelled(answer).await else { return };
         pending.settle(move |env| {
             if let Some(progress) = progress {
                 progress.finish(&env);
