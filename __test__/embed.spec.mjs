@@ -166,6 +166,7 @@ test('onProgress counts up to the end, and is silent after it', async () => {
   }
   await new Promise(setImmediate)
   assert.equal(calls.filter(([, , late]) => late).length, 0)
+  assert.equal(calls.filter(([done]) => done === 300).length, 1, 'the last call is made once')
 
   const single = []
   await embed('text', { onProgress: (...counts) => single.push(counts) })

@@ -282,10 +282,72 @@ test('AbortError: aborted while texts are under way', async () => {
   assert.equal((await embed('text')).length, 384, 'the connection goes on')
 })
 
+/** More than is done before an abort. */
+const manyTexts = (n = 20_000) => Array.from({ length: n }, (_, i) => `a text that takes some time, number ${i}`)
+
 test('AbortError: a signal with a time limit', async () => {
-  const texts = Array.from({ length: 20_000 }, (_, i) => `a text that takes some time, number ${i}`)
-  const error = await assertRejects(embed(texts, { signal: AbortSignal.timeout(50) }), 'ABORT_ERR')
+  const error = await assertRejects(embed(manyTexts(), { signal: AbortSignal.timeout(50) }), 'ABORT_ERR')
+  assert.equal(error.name, 'AbortError')
   assert.equal(error.cause.name, 'TimeoutError')
+})
+
+test('AbortError: any of several signals', async () => {
+  const controller = new AbortController()
+  const signals = [controller.signal, new AbortController().signal]
+  setTimeout(() => controller.abort('the first'), 50)
+  const error = await assertRejects(embed(manyTexts(), { signal: AbortSignal.any(signals) }), 'ABORT_ERR')
+  assert.equal(error.cause, 'the first')
+})
+
+test('AbortError: at every moment of a call, and never another error', async () => {
+  await embed('warm')
+  for (let i = 0; i < 100; i++) {
+    const controller = new AbortController()
+    const options = { signal: controller.signal, onProgress: i % 2 ? () => {} : undefined }
+    const promise = embed(i % 3 ? manyTexts(2000) : 'text', options)
+    if (i % 5) setTimeout(() => controller.abort(i), i % 7)
+    else controller.abort(i)
+    const result = await promise.catch((error) => error)
+    // A single text may have been answered before.
+    if (i % 3 === 0 && result instanceof Float32Array) continue
+    assert.equal(result.code, 'ABORT_ERR', result.message)
+    assert.equal(result.cause, i)
+  }
+})
+
+test('AbortError: any value may be the reason', async () => {
+  for (const reason of [null, 0, '', 'text', 5n, Symbol('s'), new TypeError('t'), Object.freeze({ a: 1 })]) {
+    const controller = new AbortController()
+    setTimeout(() => controller.abort(reason), 10)
+    for (const signal of [controller.signal, AbortSignal.abort(reason)]) {
+      const error = await assertRejects(embed(manyTexts(), { signal }), 'ABORT_ERR')
+      assert.equal(error.name, 'AbortError')
+      assert.ok('cause' in error)
+      assert.equal(error.cause, reason)
+    }
+  }
+})
+
+test('AbortError: onProgress is silent after it', async () => {
+  const controller = new AbortController()
+  const calls = []
+  const onProgress = (done) => {
+    calls.push(done)
+    controller.abort()
+  }
+  await assertRejects(embed(manyTexts(), { signal: controller.signal, onProgress }), 'ABORT_ERR')
+  for (let i = 0; i < 10; i++) await new Promise(setImmediate)
+  assert.equal(calls.length, 1)
+})
+
+test('a signal that cannot be listened to is what the promise is rejected with', async () => {
+  const mine = new RangeError('mine')
+  const { signal } = new AbortController()
+  signal.addEventListener = () => {
+    throw mine
+  }
+  assert.equal(await rejection(embed('text', { signal })), mine)
+  assert.equal(await rejection(embed(manyTexts(2000), { signal, onProgress() {} })), mine)
 })
 
 test('a signal that outlives its calls keeps nothing of them', async () => {
@@ -295,6 +357,22 @@ test('a signal that outlives its calls keeps nothing of them', async () => {
   await rejection(embed('word '.repeat(600), { signal }))
   await Promise.all(Array.from({ length: 50 }, (_, i) => embed(`text ${i}`, { signal })))
   assert.equal(getEventListeners(signal, 'abort').length, 0)
+})
+
+test('one signal for many calls: no warning, and one abort ends them all', async () => {
+  const warnings = []
+  const onWarning = (warning) => warnings.push(warning.name)
+  process.on('warning', onWarning)
+  const controller = new AbortController()
+  const { signal } = controller
+  for (let i = 0; i < 100; i++) await embed(`text ${i}`, { signal })
+  await Promise.all(Array.from({ length: 100 }, (_, i) => embed(`text ${i}`, { signal })))
+  const calls = Array.from({ length: 100 }, () => embed(manyTexts(200), { signal }))
+  controller.abort('all')
+  for (const call of calls) assert.equal((await assertRejects(call, 'ABORT_ERR')).cause, 'all')
+  await new Promise(setImmediate)
+  process.off('warning', onWarning)
+  assert.deepEqual(warnings, [])
 })
 
 test('EMBED_BATCH: nothing that was computed is lost', async () => {

@@ -1,7 +1,7 @@
 // Who lives how long: Node, the worker, and the files between them.
 
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
@@ -123,6 +123,20 @@ test('a text that was not answered twice is an error that tells why', { skip: pr
   assert.equal((await embed('text')).length, 384)
 })
 
+/** Processor time that a process has used, in the system's ticks. */
+function cpuTicks(pid) {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ').slice(11, 13)
+  return Number(user) + Number(system)
+}
+
+/** The first message of a thread, which must not end without one. */
+function message(thread) {
+  return new Promise((resolve, reject) => {
+    thread.once('message', resolve).once('error', reject)
+    thread.once('exit', (code) => reject(new Error(`the thread ended without a message, exit code ${code}`)))
+  })
+}
+
 test('threads share the connection of their process', async () => {
   const expected = await embed('text')
   const source = `
@@ -131,11 +145,30 @@ test('threads share the connection of their process', async () => {
     parentPort.postMessage(await embed('text'))
   `
   const threads = Array.from({ length: 4 }, () => new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`)))
-  for (const thread of threads) {
-    const vector = await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject))
-    assertSame(vector, expected)
-  }
+  // All at once: a message that nobody listens for is lost.
+  for (const vector of await Promise.all(threads.map(message))) assertSame(vector, expected)
   assert.equal(workers(runtime).length, 1)
+})
+
+test('a pending promise keeps its thread alive, an idle client does not', async () => {
+  // In a process of its own, which ends only if nothing idle keeps it.
+  const source = `
+    import { Worker } from 'node:worker_threads'
+    const body = (text) => \`
+      import { embed } from ${JSON.stringify(packageUrl)}
+      let settled = 0
+      process.on('exit', () => process.exitCode = settled)
+      await embed('idle from here on')
+      for (let i = 0; i < 10; i++) embed('\${text} ' + i).then(() => settled++)
+    \`
+    const threads = ['a', 'b', 'c'].map((text) => new Worker(new URL('data:text/javascript,' + encodeURIComponent(body(text)))))
+    await embed('the main thread is idle while they work')
+    const codes = await Promise.all(threads.map((thread) => new Promise((resolve) => thread.once('exit', resolve))))
+    console.log(codes.join())
+  `
+  const end = await node(source)
+  assertGood(end)
+  assert.equal(end.stdout, '10,10,10\n')
 })
 
 test('threads ended with requests in flight leave the process alone', async () => {
@@ -163,6 +196,28 @@ test('threads ended with requests in flight leave the process alone', async () =
   assertGood(end)
   assert.equal(end.stdout, '384\n')
   assert.equal(end.stderr, '')
+})
+
+test('a thread that was ended has its texts computed no longer', { skip: process.platform !== 'linux' && 'no /proc' }, async () => {
+  await embed('warm')
+  const [pid] = workers(runtime)
+  // More than a minute's work.
+  const source = `
+    import { parentPort } from 'node:worker_threads'
+    import { embed } from ${JSON.stringify(packageUrl)}
+    embed(Array(500_000).fill('a text of a thread that will not wait for its vectors, '.repeat(4)))
+    for (let i = 0; i < 100; i++) embed('alone ' + i)
+    parentPort.postMessage(await embed('busy'))
+  `
+  const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`))
+  await message(thread)
+  await thread.terminate()
+  await until(async () => {
+    const before = cpuTicks(pid)
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    return cpuTicks(pid) === before
+  }, () => 'the worker still computes')
+  assert.deepEqual(workers(runtime), [pid])
 })
 
 test('nothing is ever written to stdout', async () => {

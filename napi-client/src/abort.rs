@@ -5,17 +5,15 @@ use napi::{Env, Unknown};
 use tokio::task::AbortHandle;
 
 use crate::arguments::{global, property};
-use crate::errors::{Checked, abort_error};
+use crate::errors::abort_error;
 use crate::promise::Settlement;
 
-/// A function that listens.
-type Listener<'env> = Function<'env, (), ()>;
+/// Rejects a call, with the signal's reason.
+type Abort<'env> = Function<'env, Unknown<'env>, ()>;
 
-/// `addEventListener(type, listener)`.
-type AddEventListener<'env> = Function<'env, FnArgs<(&'env str, Listener<'env>)>, Unknown<'env>>;
-
-/// `removeEventListener.bind(signal, type, listener)`.
-type Bind<'env> = Function<'env, FnArgs<(Object<'env>, &'env str, Listener<'env>)>, Unknown<'env>>;
+/// `onAbort(signal, abort)` of `index.js`: gives the function that forgets `abort`.
+pub(crate) type OnAbort<'env> =
+    Function<'env, FnArgs<(Object<'env>, Abort<'env>)>, Function<'env, (), Unknown<'env>>>;
 
 /// An `AbortSignal` that a caller gave.
 pub(crate) struct Signal<'env> {
@@ -40,35 +38,32 @@ impl<'env> Signal<'env> {
         is_aborted.then(|| property(self.env, self.object, "reason")).transpose()
     }
 
-    /// Rejects `promise` and ends `task` when the signal is aborted, and returns the promise that
-    /// leaves nothing behind on the signal: `promise.finally(removeEventListener)`.
+    /// Settles `promise` and ends `task` when the signal is aborted, and returns the promise that
+    /// leaves nothing behind on the signal: `promise.finally(forget)`.
     pub(crate) fn attach(
         self,
-        env: &'env Env,
+        on_abort: OnAbort<'env>,
         promise: Unknown<'env>,
         settlement: Settlement,
         task: AbortHandle,
-    ) -> Checked<Unknown<'env>> {
-        let listener =
-            env.create_function_from_closure::<(), (), _>("onAbort", move |context| {
+    ) -> Result<Unknown<'env>> {
+        let abort = self.env.create_function_from_closure::<Unknown, (), _>("abort", {
+            move |context| {
+                let error = context
+                    .first_arg()
+                    .and_then(|reason| abort_error(context.env, reason))
+                    .map_or_else(|error| error, Error::from_unknown_without_coercion);
+                // First, because the task's end on its own thread settles, too: as a defect.
+                settlement.reject(error);
                 task.abort();
-                let event: Object = context.first_arg()?;
-                let signal: Object = property(context.env, event, "target")?;
-                let reason: Unknown = property(context.env, signal, "reason")?;
-                let error = abort_error(context.env, reason)?;
-                settlement.reject(Error::from_unknown_without_coercion(error));
                 Ok(())
-            })?;
-        let add: AddEventListener = property(env, self.object, "addEventListener")?;
-        add.bind(self.object)?.call(("abort", listener).into())?;
-
-        // Made of JavaScript functions only, so that no reference from here keeps anything alive.
-        let remove: Object = property(env, self.object, "removeEventListener")?;
-        let bind: Bind = property(env, remove, "bind")?;
-        let bind = bind.bind(remove)?;
-        let remove_listener = bind.call((self.object, "abort", listener).into())?;
+            }
+        })?;
+        // JavaScript functions only, so that no reference from here keeps anything alive.
+        let forget = on_abort.call((self.object, abort).into())?;
         let promise = promise.coerce_to_object()?;
-        let finally: Function<Unknown, Unknown> = property(env, promise, "finally")?;
-        Ok(finally.bind(promise)?.call(remove_listener)?)
+        let finally: Function<Function<(), Unknown>, Unknown> =
+            property(self.env, promise, "finally")?;
+        finally.bind(promise)?.call(forget)
     }
 }

@@ -6,10 +6,12 @@
 //! every fault rejects the promise.
 //!
 //! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
-//! `progress` do what their options say, `errors` makes JavaScript errors.
+//! `progress` do what their options say, `errors` makes JavaScript errors, `environment` knows when
+//! nobody is left to have them.
 
 mod abort;
 mod arguments;
+mod environment;
 mod errors;
 mod locate;
 mod progress;
@@ -21,6 +23,7 @@ use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, bac
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
+use crate::abort::OnAbort;
 use crate::arguments::{Input, Options, Text};
 use crate::errors::{Checked, Outcome, batch_error, common_fault, embed_error};
 use crate::progress::Progress;
@@ -29,14 +32,15 @@ use crate::promise::{Settlement, Value};
 /// The clients of this process, shared by all its environments (main thread, `worker_threads`).
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
-/// `embed(text | texts, options?)`: see `index.d.ts`.
+/// `embed(text | texts, options?)`: see `index.d.ts`; `on_abort` comes from `index.js`.
 #[napi]
 pub fn embed<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
+    on_abort: OnAbort<'env>,
 ) -> Result<Unknown<'env>> {
-    match begin(env, texts, options) {
+    match begin(env, texts, options, on_abort) {
         Ok(promise) => Ok(promise),
         Err(rejection) => {
             let reason = rejection.into_value(env)?;
@@ -50,6 +54,7 @@ fn begin<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
+    on_abort: OnAbort<'env>,
 ) -> Checked<Unknown<'env>> {
     let options = Options::read(env, options)?;
     let input = Input::read(env, texts)?;
@@ -61,20 +66,24 @@ fn begin<'env>(
     let paths = locate::Paths::find(env, options.model.as_deref())?;
     let client = REGISTRY.client(&paths.model, &paths.worker);
     let embed_options = options.for_input(&input);
-    let progress = Progress::new(env, options.on_progress, input.n_texts())?;
     let runtime = background::handle().map_err(|error| {
         EmbedError::with_source(ErrorCode::Internal, "background thread: cannot be started", error)
     })?;
+    let end = environment::end(env)?;
     let (settlement, promise) = Settlement::new(env)?;
     let pending = settlement.clone().or_internal_error();
+    let progress = Progress::new(env, options.on_progress, input.n_texts(), &settlement)?;
     let task = runtime.spawn(async move {
-        let answer = match input {
-            Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
-            Input::One(Err(error)) => Answer::One(Err(error)),
-            Input::Many(texts) => {
-                Answer::Many(many(&client, texts, &embed_options, progress.as_ref()).await)
+        let answer = async {
+            match input {
+                Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
+                Input::One(Err(error)) => Answer::One(Err(error)),
+                Input::Many(texts) => {
+                    Answer::Many(many(&client, texts, &embed_options, progress.as_ref()).await)
+                }
             }
         };
+        let Some(answer) = end.run_until_cancelled(answer).await else { return };
         pending.settle(move |env| {
             if let Some(progress) = progress {
                 progress.finish(&env);
@@ -85,10 +94,13 @@ fn begin<'env>(
             }
         });
     });
-    match options.signal {
-        Some(signal) => signal.attach(env, promise, settlement, task.abort_handle()),
-        None => Ok(promise),
-    }
+    let Some(signal) = options.signal else { return Ok(promise) };
+    let task = task.abort_handle();
+    signal.attach(on_abort, promise, settlement.clone(), task.clone()).or_else(|error| {
+        settlement.reject(error);
+        task.abort();
+        Ok(promise)
+    })
 }
 
 /// What came of a call: the mirror of [`Input`].

@@ -1,8 +1,8 @@
 //! The `onProgress` option.
 //!
 //! The background thread counts; the JavaScript thread hears of it when it has time, and then only of
-//! the latest count. The last call, with all texts done, is made just before the promise settles, and
-//! none comes after.
+//! the latest count. The last call, the only one with all texts done, is made just before the promise
+//! settles, and none comes after: an aborted call makes no more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +12,8 @@ use napi::bindgen_prelude::*;
 use napi::threadsafe_function::{
     ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue,
 };
+
+use crate::promise::Settlement;
 
 /// The caller's function: `(done, total)`.
 pub(crate) type OnProgress<'env> = Function<'env, FnArgs<(u32, u32)>, UnknownReturnValue>;
@@ -30,7 +32,6 @@ struct Shared {
     n_done: AtomicUsize,
     n_texts: usize,
     is_scheduled: AtomicBool,
-    is_finished: AtomicBool,
 }
 
 impl Shared {
@@ -47,20 +48,21 @@ impl Progress {
         env: &Env,
         callback: Option<OnProgress>,
         n_texts: usize,
+        settlement: &Settlement,
     ) -> Result<Option<Self>> {
         let Some(callback) = callback.filter(|_| n_texts > 0) else { return Ok(None) };
         let shared = Arc::new(Shared {
             n_done: AtomicUsize::new(0),
             n_texts,
             is_scheduled: AtomicBool::new(false),
-            is_finished: AtomicBool::new(false),
         });
         let reference = callback.create_ref()?;
         let heard = Arc::clone(&shared);
+        let settlement = settlement.clone();
         let listener =
             env.create_function_from_closure::<(), (), _>("onProgress", move |context| {
                 heard.is_scheduled.store(false, Ordering::Relaxed);
-                if !heard.is_finished.load(Ordering::Relaxed) {
+                if !settlement.is_settled() {
                     reference.borrow_back(context.env)?.call(heard.counts())?;
                 }
                 Ok(())
@@ -71,6 +73,9 @@ impl Progress {
 
     /// So many texts have their result. Called on the background thread.
     pub(crate) fn report(&self, n_done: usize) {
+        if n_done == self.shared.n_texts {
+            return; // The last call is for `finish`.
+        }
         self.shared.n_done.store(n_done, Ordering::Relaxed);
         if !self.shared.is_scheduled.swap(true, Ordering::Relaxed) {
             // Refused only by an environment that is closing.
@@ -80,7 +85,6 @@ impl Progress {
 
     /// The last call. What the callback throws becomes an uncaught exception, as from any listener.
     pub(crate) fn finish(self, env: &Env) {
-        self.shared.is_finished.store(true, Ordering::Relaxed);
         self.shared.n_done.store(self.shared.n_texts, Ordering::Relaxed);
         let called =
             self.callback.borrow_back(env).and_then(|function| function.call(self.shared.counts()));

@@ -4,7 +4,7 @@
 //! it is settled, and is forgotten when its environment is torn down. This module adds that the first
 //! of several parties settles it, and that somebody always does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use embed_client::{EmbedError, ErrorCode};
 use napi::bindgen_prelude::*;
@@ -43,13 +43,22 @@ impl Settlement {
         self.take().map(|deferred| deferred.reject(error)).is_some()
     }
 
+    /// Whether somebody has settled it; JavaScript may hear of that a little later.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lock().is_none()
+    }
+
     /// The same right, for a task that must not forget it: dropped, it rejects.
     pub(crate) fn or_internal_error(self) -> Pending {
         Pending(self)
     }
 
     fn take(&self) -> Option<JsDeferred<Value, Resolver>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<JsDeferred<Value, Resolver>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
