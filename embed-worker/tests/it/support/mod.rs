@@ -3,6 +3,8 @@
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;
 pub(crate) mod own_process;
+pub(crate) mod peer;
+pub(crate) mod worker;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,95 @@
+//! What there is too much of is refused, by its id and in numbers, and costs nothing else.
+
+use std::collections::HashSet;
+
+use embed_protocol::{EmbedParams, ErrorCode, IN_FLIGHT_MAX, Priority, Request, TEXT_BYTES_MAX};
+
+use super::{in_parts, serve};
+use crate::support::peer::Peer;
+use crate::support::worker::{real_model, tiny_model};
+
+const PARAMS: fn() -> EmbedParams = EmbedParams::default;
+
+#[tokio::test]
+async fn a_text_beyond_the_context_is_refused_with_both_token_counts() {
+    let (home, _worker) = serve(&real_model());
+    let mut peer = Peer::open(&home).await;
+    peer.embed(1, &"word ".repeat(600)).await;
+    let (id, code, message) = peer.error().await;
+    assert_eq!((id, code), (Some(1), ErrorCode::TextTooLong));
+    assert!(message.contains("602") && message.contains("512"), "{message}");
+    peer.is_served().await;
+}
+
+#[tokio::test]
+async fn a_text_of_too_many_bytes_is_refused_once_however_much_of_it_follows() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut peer = Peer::open(&home).await;
+    for frame in in_parts(1, &"x".repeat(TEXT_BYTES_MAX + 200_000), PARAMS()) {
+        peer.send(&frame).await;
+    }
+    let (id, code, message) = peer.error().await;
+    assert_eq!((id, code), (Some(1), ErrorCode::TextTooLong));
+    assert!(message.contains(&TEXT_BYTES_MAX.to_string()), "{message}");
+    peer.is_served().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_what_comes_and_does_what_it_has() {
+    let (home, _worker) = serve(&real_model());
+    // A text of 2 kB takes far longer to compute than to send.
+    let text = "word ".repeat(400);
+    let params = EmbedParams { priority: Priority::Bulk, ..PARAMS() };
+    let mut peers = [Peer::open(&home).await, Peer::open(&home).await];
+    for peer in &mut peers {
+        for id in 0..3000 {
+            peer.embed_with(id, &text, params).await;
+        }
+    }
+    let [mut first, mut second] = peers;
+    let (id, code, message) = loop {
+        match second.next().await {
+            Some(embed_protocol::Response::Error { id, code, message }) => {
+                break (id, code, message);
+            }
+            Some(_) => {}
+            None => panic!("closed"),
+        }
+    };
+    assert_eq!(code, ErrorCode::Overloaded, "{message}");
+    assert!(id.is_some_and(|id| id < 3000), "{id:?}");
+    assert!(message.contains("8388608"), "{message}");
+    // The first filled the queue and has its place in it.
+    assert!(first.vector().await.0 < 3000);
+    // Nobody waits for the rest any more; so the worker does not compute it.
+    drop((first, second));
+    Peer::open(&home).await.is_served().await;
+}
+
+#[cfg(target_os = "linux")] // elsewhere a process may have fewer open files than that
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_finds_room_later() {
+    let (home, _worker) = serve(&tiny_model());
+    let most = embed_worker::config::CONNECTIONS_MAX;
+    let mut peers = Vec::new();
+    while peers.len() < most {
+        peers.push(Peer::open(&home).await);
+    }
+    let mut refused = Peer::connect(&home).await.expect("the worker listens");
+    let (id, code, message) = refused.error().await;
+    assert_eq!((id, code), (None, ErrorCode::Overloaded), "{message}");
+    assert_eq!(refused.next().await, None);
+    let mut last = peers.pop().expect("many");
+    last.is_served().await;
+    drop(last);
+    let most = u32::try_from(most).expect("small");
+    while peers[0].stats().await.connections >= most {}
+    let mut again = Peer::open(&home).await;
+    again.is_served().await;
+    let mut answered = HashSet::new();
+    for (id, peer) in peers.iter_mut().enumerate() {
+        peer.embed(id as u64, "each").await;
+        answered.insert(peer.vector().await.0);
+    }
+    assert_eq!(answered.len(), peers.len());
+}
