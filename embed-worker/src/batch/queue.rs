@@ -93,7 +93,7 @@ impl Queue {
             jobs
         };
         for job in jobs {
-            job.reply.give(Err(shutting_down()));
+            job.reply.give(Err(Failure::shutting_down()));
             self.done();
         }
     }
@@ -125,7 +125,7 @@ impl State {
     /// Why a text of `bytes` bytes cannot be taken, if it cannot.
     fn refusal(&self, bytes: usize) -> Option<Failure> {
         if self.closed {
-            return Some(shutting_down());
+            return Some(Failure::shutting_down());
         }
         let jobs = self.interactive.len() + self.bulk.len();
         if jobs >= QUEUE_JOBS_MAX {
@@ -141,10 +141,6 @@ impl State {
         }
         None
     }
-}
-
-fn shutting_down() -> Failure {
-    Failure::new(ErrorCode::ShuttingDown, "worker: is about to exit; its successor will answer")
 }
 
 #[cfg(test)]

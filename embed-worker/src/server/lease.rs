@@ -4,11 +4,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::batch::Batcher;
-
-/// How often a stopping worker looks whether all is done: it has nothing else to do then.
-const DRAIN_POLL: Duration = Duration::from_millis(2);
-
 /// The open connections.
 #[derive(Debug)]
 pub struct Leases {
@@ -56,13 +51,10 @@ impl Leases {
         }
     }
 
-    /// Waits until every text is answered and every connection has been told, or has gone.
-    pub(super) async fn drained(&self, batcher: &Batcher) {
-        while !batcher.is_idle() {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-        // Answers stand in the connections' buffers; give each its turn to write them.
-        tokio::time::sleep(DRAIN_POLL).await;
+    /// Waits until nobody is connected.
+    pub(super) async fn nobody(&self) {
+        // The sender lives as long as `self`; an error cannot come.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 

@@ -146,6 +146,22 @@ async fn a_ping_passes_every_queue() {
 }
 
 #[tokio::test]
+async fn a_cancelled_request_is_answered_as_such_and_costs_no_other() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut peer = Peer::open(&home).await;
+    let params = EmbedParams::default();
+    // Its last part is not there yet, so it cannot have been computed.
+    peer.send(&Request::Embed { id: 1, text: "a".into(), more: true, params }).await;
+    peer.send(&Request::Cancel { id: 1 }).await;
+    let (id, code, _) = peer.error().await;
+    assert_eq!((id, code), (Some(1), ErrorCode::Cancelled));
+    peer.send(&Request::Part { id: 1, text: "b".into(), more: false }).await;
+    peer.send(&Request::Cancel { id: 1 }).await;
+    peer.send(&Request::Cancel { id: 999 }).await;
+    peer.is_served().await;
+}
+
+#[tokio::test]
 async fn a_request_whose_deadline_has_passed_is_not_computed() {
     let (home, _worker) = serve(&tiny_model());
     let mut peer = Peer::open(&home).await;

@@ -71,6 +71,26 @@ async fn garbage_costs_one_connection_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn what_the_protocol_does_not_allow_ends_the_connection() {
+    let (home, _worker) = serve(&tiny_model());
+    let params = EmbedParams::default();
+    let unfinished = Request::Embed { id: 1, text: "a".into(), more: true, params };
+    let wrong = [
+        ("`hello` twice", vec![hello(PROTOCOL_VERSION)]),
+        ("request 1", vec![unfinished.clone(), unfinished]),
+    ];
+    for (why, requests) in wrong {
+        let mut peer = Peer::open(&home).await;
+        for request in requests {
+            peer.send(&request).await;
+        }
+        let message = is_dismissed(&mut peer).await;
+        assert!(message.contains(why), "{message}");
+    }
+    neighbour(&home).await;
+}
+
+#[tokio::test]
 async fn the_first_message_must_be_a_hello() {
     let (home, _worker) = serve(&tiny_model());
     let mut peer = Peer::connect(&home).await.expect("the worker listens");
@@ -153,4 +173,29 @@ async fn who_never_says_hello_is_asked_to_leave() {
     }
     neighbour.is_served().await;
     is_alone(&mut neighbour).await;
+}
+
+/// Else its answers would fill the worker's memory.
+#[tokio::test]
+async fn from_a_peer_that_does_not_read_the_worker_does_not_read_either() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut neighbour = neighbour(&home).await;
+    let before = neighbour.stats().await.private_bytes;
+    let mut peer = Peer::open(&home).await;
+    let ping = frame(b"\x81\xa4ping\x81\xa2id\x07");
+    let sent = peer.write_until_stuck(&ping.repeat(500_000)).await;
+    assert!(sent < ping.len() * 500_000, "the worker reads on for ever");
+    let after = neighbour.stats().await.private_bytes;
+    let grown = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+    assert!(grown < 10 << 20, "{grown} bytes");
+    // Once the peer reads, all is well again.
+    for _ in 0..sent / ping.len() {
+        assert_eq!(peer.next().await, Some(Response::Pong { id: 7 }));
+    }
+    let rest = &ping[sent % ping.len()..];
+    if rest.len() < ping.len() {
+        peer.write(rest).await;
+        assert_eq!(peer.next().await, Some(Response::Pong { id: 7 }));
+    }
+    peer.is_served().await;
 }

@@ -35,6 +35,46 @@ async fn a_text_of_too_many_bytes_is_refused_once_however_much_of_it_follows() {
 }
 
 #[tokio::test]
+async fn more_requests_than_a_connection_may_have_are_refused_by_their_ids() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut peer = Peer::open(&home).await;
+    // Unfinished, so that none is answered meanwhile.
+    let begin = |id| Request::Embed { id, text: String::new(), more: true, params: PARAMS() };
+    let most = IN_FLIGHT_MAX as u64;
+    for id in 0..most + 3 {
+        peer.send(&begin(id)).await;
+    }
+    for id in most..most + 3 {
+        let (found, code, message) = peer.error().await;
+        assert_eq!((found, code), (Some(id), ErrorCode::Overloaded), "{message}");
+        assert!(message.contains("4096"), "{message}");
+        // What follows of a refused text is passed over.
+        peer.send(&Request::Part { id, text: "rest".into(), more: false }).await;
+    }
+    peer.send(&Request::Part { id: 5, text: "whole".into(), more: false }).await;
+    assert_eq!(peer.vector().await.0, 5);
+    peer.is_served().await;
+}
+
+#[tokio::test]
+async fn unfinished_texts_that_are_cancelled_give_their_room_back() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut peer = Peer::open(&home).await;
+    // Three times as much as all unfinished texts together may hold.
+    for id in 0..12 {
+        let mut frames = in_parts(id, &"x".repeat(TEXT_BYTES_MAX), PARAMS());
+        frames.pop();
+        for frame in frames {
+            peer.send(&frame).await;
+        }
+        peer.send(&Request::Cancel { id }).await;
+        let (found, code, message) = peer.error().await;
+        assert_eq!((found, code), (Some(id), ErrorCode::Cancelled), "{message}");
+    }
+    peer.is_served().await;
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_what_comes_and_does_what_it_has() {
     let (home, _worker) = serve(&real_model());
     // A text of 2 kB takes far longer to compute than to send.
