@@ -31,7 +31,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(2);
 
 /// How long peers may take to read their last answers from a worker that leaves. Its endpoint is free
 /// by then, so nobody waits for it.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far a worker is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

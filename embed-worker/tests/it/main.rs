@@ -6,6 +6,7 @@ mod fixtures;
 mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
+mod process_management;
 mod server;
 mod support;
 mod tidy;

@@ -35,10 +35,15 @@ impl Peer {
 
     /// Connects and exchanges hellos; gives the worker's as well.
     pub(crate) async fn introduced(home: &Home) -> (Self, WorkerHello) {
-        let mut peer = Self::connect(home).await.expect("a worker listens");
-        peer.send(&hello(PROTOCOL_VERSION)).await;
-        match peer.next().await {
-            Some(Response::Hello(worker)) => (peer, worker),
+        Self::meet(home).await.expect("a worker listens")
+    }
+
+    /// Like [`Self::introduced`], if a worker listens and is not just leaving.
+    pub(crate) async fn meet(home: &Home) -> Option<(Self, WorkerHello)> {
+        let mut peer = Self::connect(home).await.ok()?;
+        peer.frames.send(&hello(PROTOCOL_VERSION)).await.ok()?;
+        match peer.next().await? {
+            Response::Hello(worker) => Some((peer, worker)),
             other => panic!("{other:?} instead of a hello"),
         }
     }

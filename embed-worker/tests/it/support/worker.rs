@@ -29,23 +29,31 @@ pub(crate) fn tiny_model() -> PathBuf {
 
 /// A folder for sockets and locks that no other test knows.
 pub(crate) struct Home {
-    dir: tempfile::TempDir,
+    /// Made by the first worker, for this user alone.
+    path: PathBuf,
+    /// What is around it; none in a program that another test has started.
+    parent: Option<tempfile::TempDir>,
 }
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a folder") }
+        let parent = tempfile::tempdir().expect("a folder");
+        Self { path: parent.path().join("run"), parent: Some(parent) }
     }
 
-    /// The folder; the first worker makes it, for this user alone.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("run")
+    /// The folder that another process has made.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, parent: None }
     }
 
-    /// The one endpoint in it. Pipes have no folder, so the name is as unique as the folder's.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The one endpoint in it. Pipes have no folder, so the name is as unique as the folder around.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        let name = self.dir.path().file_name().expect("has a name").to_string_lossy();
-        Endpoint::in_dir(&self.path(), &name)
+        let parent = self.path.parent().and_then(Path::file_name).expect("has a name");
+        Endpoint::in_dir(&self.path, &parent.to_string_lossy())
     }
 
     /// What lies in it.
@@ -72,6 +80,59 @@ impl Home {
             .env("EMBED_THREADS", "1");
         command
     }
+
+    /// The workers that run here, whoever has started them.
+    #[cfg(unix)]
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let address = self.endpoint().to_string();
+        let serves = |(_, command): &(u32, String)| command.contains(&address);
+        processes().into_iter().filter(serves).map(|(pid, _)| pid).collect()
+    }
+}
+
+/// Every process with its command line; one that has ended has none.
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir("/proc").expect("a Linux system").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        Some((pid, String::from_utf8_lossy(&command).into_owned()))
+    })
+    .collect()
+}
+
+/// Every process with its command line.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn processes() -> Vec<(u32, String)> {
+    let output = Command::new("ps").args(["-axww", "-o", "pid=,command="]).output().expect("ps");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .filter_map(|line| {
+            let (pid, command) = line.trim().split_once(' ')?;
+            Some((pid.parse().ok()?, command.to_owned()))
+        })
+        .collect()
+}
+
+/// A test that failed may have left workers that its programs had started.
+#[cfg(unix)]
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.parent.is_none() {
+            return;
+        }
+        for pid in self.workers() {
+            kill(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Sends a signal to a process, unless it has ended.
+#[cfg(unix)]
+fn kill(pid: u32, signal: rustix::process::Signal) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let _ = rustix::process::kill_process(pid.expect("a process id"), signal);
 }
 
 /// A running worker.
@@ -124,6 +185,11 @@ impl Worker {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line within {PATIENCE:?}"),
         }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        kill(self.pid(), signal);
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
