@@ -31,7 +31,8 @@ pub(crate) fn tiny_model() -> PathBuf {
 pub(crate) struct Home {
     /// Made by the first worker, for this user alone.
     path: PathBuf,
-    /// What is around it; none in a program that another test has started.
+    /// What is around it; none in a program that a test has started.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only held, to be removed in the end"))]
     parent: Option<tempfile::TempDir>,
 }
 
@@ -41,7 +42,8 @@ impl Home {
         Self { path: parent.path().join("run"), parent: Some(parent) }
     }
 
-    /// The folder that another process has made.
+    /// The folder of the test that has started this program.
+    #[cfg(unix)]
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path, parent: None }
     }
