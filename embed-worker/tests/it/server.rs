@@ -134,8 +134,9 @@ async fn two_thousand_requests_at_once_are_answered_each_with_its_own_vector() {
 async fn a_ping_passes_every_queue() {
     let (home, _worker) = serve(&tiny_model());
     let mut peer = Peer::open(&home).await;
+    let params = EmbedParams { truncate: true, ..EmbedParams::default() };
     for id in 0..1000 {
-        peer.embed(id, "a text that takes its time").await;
+        peer.embed_with(id, &"a text that takes its time ".repeat(50), params).await;
     }
     peer.send(&Request::Ping { id: 5000 }).await;
     let mut vectors = 0;
