@@ -38,6 +38,16 @@ impl Failure {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// Of a request that its caller took back.
+    pub fn cancelled() -> Self {
+        Self::new(ErrorCode::Cancelled, "request: cancelled by its caller")
+    }
+
+    /// Of a request that comes too late for this worker.
+    pub fn shutting_down() -> Self {
+        Self::new(ErrorCode::ShuttingDown, "worker: is about to exit; its successor will answer")
+    }
 }
 
 /// The one place where an error of the engine becomes a code of the wire.
@@ -166,7 +176,7 @@ impl Job {
     /// Why it is not worth computing at `now`, if it is not.
     pub(super) fn obsolete(&self, now: Instant) -> Option<Failure> {
         if self.cancelled.is_cancelled() {
-            return Some(Failure::new(ErrorCode::Cancelled, "request: cancelled by its caller"));
+            return Some(Failure::cancelled());
         }
         let late = self.deadline.is_some_and(|deadline| deadline <= now);
         late.then(|| {

@@ -63,7 +63,7 @@ impl Batcher {
 
     /// Texts waiting or in work.
     pub fn queued(&self) -> usize {
-        self.queue.len() + self.counters.in_work()
+        self.queue.unanswered()
     }
 
     /// Refuses new jobs from now on; those taken are still done.
@@ -71,7 +71,12 @@ impl Batcher {
         self.queue.close();
     }
 
-    /// Whether nothing waits and nothing is in work.
+    /// Answers what waits that it will not be done; what is in work is still done.
+    pub fn abandon(&self) {
+        self.queue.clear();
+    }
+
+    /// Whether every job that was taken has its answer.
     pub fn is_idle(&self) -> bool {
         self.queued() == 0
     }

@@ -30,6 +30,9 @@ struct State {
     interactive: VecDeque<Job>,
     bulk: VecDeque<Job>,
     text_bytes: usize,
+    /// Jobs that were taken out and are not yet answered. Counted here and not beside the queue, so
+    /// that a job is never in neither count.
+    in_work: usize,
     closed: bool,
 }
 
@@ -47,12 +50,18 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job of the lane, if there is one.
+    /// The next job of the lane, if there is one. It is in work until [`Self::done`] is called.
     pub(super) fn pop(&self, lane: Priority) -> Option<Job> {
         let mut state = self.state();
         let job = state.lane(lane).pop_front()?;
         state.text_bytes -= job.text.len();
+        state.in_work += 1;
         Some(job)
+    }
+
+    /// A job that was popped has its answer.
+    pub(super) fn done(&self) {
+        self.state().in_work -= 1;
     }
 
     /// Waits until a job is there; `false` if the queue is closed and empty.
@@ -75,20 +84,24 @@ impl Queue {
 
     /// Answers all waiting jobs that they will not be done.
     pub(super) fn clear(&self) {
-        let (interactive, bulk) = {
+        let jobs: Vec<Job> = {
             let mut state = self.state();
             state.text_bytes = 0;
-            (std::mem::take(&mut state.interactive), std::mem::take(&mut state.bulk))
+            let mut jobs: Vec<_> = state.interactive.drain(..).collect();
+            jobs.extend(state.bulk.drain(..));
+            state.in_work += jobs.len();
+            jobs
         };
-        for job in interactive.into_iter().chain(bulk) {
-            job.reply.give(Err(shutting_down()));
+        for job in jobs {
+            job.reply.give(Err(Failure::shutting_down()));
+            self.done();
         }
     }
 
-    /// Jobs waiting.
-    pub(super) fn len(&self) -> usize {
+    /// Jobs waiting or in work.
+    pub(super) fn unanswered(&self) -> usize {
         let state = self.state();
-        state.interactive.len() + state.bulk.len()
+        state.interactive.len() + state.bulk.len() + state.in_work
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,7 +125,7 @@ impl State {
     /// Why a text of `bytes` bytes cannot be taken, if it cannot.
     fn refusal(&self, bytes: usize) -> Option<Failure> {
         if self.closed {
-            return Some(shutting_down());
+            return Some(Failure::shutting_down());
         }
         let jobs = self.interactive.len() + self.bulk.len();
         if jobs >= QUEUE_JOBS_MAX {
@@ -128,10 +141,6 @@ impl State {
         }
         None
     }
-}
-
-fn shutting_down() -> Failure {
-    Failure::new(ErrorCode::ShuttingDown, "worker: is about to exit; its successor will answer")
 }
 
 #[cfg(test)]
@@ -165,12 +174,17 @@ mod tests {
                 queue.push(job(text, lane).0).expect("room");
             }
         }
-        assert_eq!(queue.len(), 4);
+        assert_eq!(queue.unanswered(), 4);
         for lane in [Priority::Interactive, Priority::Bulk] {
             let texts = [queue.pop(lane), queue.pop(lane), queue.pop(lane)];
             let texts = texts.map(|job| job.map(|job| job.text.clone()));
             assert_eq!(texts, [Some("a".into()), Some("b".into()), None]);
         }
+        for left in (0..4).rev() {
+            assert_eq!(queue.unanswered(), left + 1, "in work is not answered");
+            queue.done();
+        }
+        assert_eq!(queue.unanswered(), 0);
     }
 
     #[test]
@@ -209,6 +223,7 @@ mod tests {
         assert_eq!(rejected.failure.code, ErrorCode::ShuttingDown);
         assert!(queue.wait(), "what waits is still to be done");
         queue.clear();
+        assert_eq!(queue.unanswered(), 0);
         assert!(!queue.wait(), "nothing waits and nothing will come");
         let outcome = outcomes.recv().expect("answered").expect_err("not done");
         assert_eq!(outcome.code, ErrorCode::ShuttingDown);

@@ -23,6 +23,7 @@ struct Packed<'a> {
 /// A job that was taken from the queue; however it ends, it is counted.
 struct Taken<'a> {
     job: Option<Job>,
+    queue: &'a Queue,
     counters: &'a Counters,
 }
 
@@ -32,66 +33,60 @@ struct Carried<'a> {
     ids: TokenBatch,
 }
 
+/// What the thread has at hand.
+struct Compute<'a> {
+    engine: Engine,
+    queue: &'a Queue,
+    counters: &'a Counters,
+    batch: TokenBatch,
+    carried: Option<Carried<'a>>,
+}
+
 /// Runs until the queue is closed and empty.
-pub(super) fn run(mut engine: Engine, queue: &Queue, counters: &Counters) {
-    let mut batch = TokenBatch::new();
-    let mut carried: Option<Carried<'_>> = None;
-    while carried.is_some() || queue.wait() {
-        let started = Instant::now();
-        batch.clear();
-        let mut packer = Packer { engine: &mut engine, queue, counters, batch: &mut batch };
-        let jobs = packer.pack(&mut carried, started);
-        if jobs.is_empty() {
-            continue;
-        }
-        let tokenize_us = micros(started.elapsed());
-        // A panic drops the jobs, and a dropped job is answered. The engine stays usable: all that a
-        // batch leaves in it is scratch, which the next one writes before reading.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            embed(&mut engine, &batch, jobs, started, tokenize_us, counters);
-        }));
-        if outcome.is_err() {
+pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
+    let mut compute = Compute { engine, queue, counters, batch: TokenBatch::new(), carried: None };
+    while compute.carried.is_some() || queue.wait() {
+        // A panic drops the jobs of its batch, and a dropped job is answered. The rest stays usable:
+        // all that a batch leaves behind is scratch, which the next one writes before reading.
+        if catch_unwind(AssertUnwindSafe(|| compute.turn())).is_err() {
+            let batch = &compute.batch;
             tracing::error!(texts = batch.texts(), tokens = batch.tokens(), "a batch panicked");
         }
     }
 }
 
-/// Fills one batch.
-struct Packer<'a, 'c> {
-    engine: &'a mut Engine,
-    queue: &'a Queue,
-    counters: &'c Counters,
-    batch: &'a mut TokenBatch,
-}
+impl<'a> Compute<'a> {
+    /// One batch, from the queue to its answers.
+    fn turn(&mut self) {
+        let started = Instant::now();
+        self.batch.clear();
+        let jobs = self.pack(started);
+        if !jobs.is_empty() {
+            self.embed(jobs, started);
+        }
+    }
 
-impl<'c> Packer<'_, 'c> {
     /// Interactive jobs alone if there are any, else bulk jobs; as many as fit.
-    fn pack(&mut self, carried: &mut Option<Carried<'c>>, now: Instant) -> Vec<Packed<'c>> {
+    fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
-        self.fill(Priority::Interactive, now, &mut jobs, carried);
+        self.fill(Priority::Interactive, now, &mut jobs);
         if jobs.is_empty() {
-            if let Some(Carried { packed, ids }) = carried.take() {
+            if let Some(Carried { packed, ids }) = self.carried.take() {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
             }
-            self.fill(Priority::Bulk, now, &mut jobs, carried);
+            self.fill(Priority::Bulk, now, &mut jobs);
         }
         jobs
     }
 
     /// Takes jobs of one lane until the batch is full. The one that no longer fits is carried over.
-    fn fill(
-        &mut self,
-        lane: Priority,
-        now: Instant,
-        jobs: &mut Vec<Packed<'c>>,
-        carried: &mut Option<Carried<'c>>,
-    ) {
+    fn fill(&mut self, lane: Priority, now: Instant, jobs: &mut Vec<Packed<'a>>) {
         let mut ids = TokenBatch::new();
         // Only one job can be carried, so nothing more is taken once one is.
-        while carried.is_none() && self.batch.tokens() < BATCH_TOKENS {
+        while self.carried.is_none() && self.batch.tokens() < BATCH_TOKENS {
             let Some(job) = self.queue.pop(lane) else { return };
-            let job = Taken::new(job, self.counters);
+            let job = Taken { job: Some(job), queue: self.queue, counters: self.counters };
             if let Some(failure) = job.get().obsolete(now) {
                 job.answer(Err(failure));
                 continue;
@@ -111,50 +106,39 @@ impl<'c> Packer<'_, 'c> {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
             } else {
-                *carried = Some(Carried { packed, ids: std::mem::take(&mut ids) });
+                self.carried = Some(Carried { packed, ids: std::mem::take(&mut ids) });
             }
+        }
+    }
+
+    /// Embeds the batch and answers its jobs.
+    fn embed(&mut self, jobs: Vec<Packed<'a>>, started: Instant) {
+        let computing = Instant::now();
+        let tokenize_us = micros(computing.saturating_duration_since(started));
+        let rows = self.engine.embed(&self.batch);
+        let compute_us = micros(computing.elapsed());
+        self.counters.computed(self.batch.tokens(), compute_us);
+        for (text, Packed { job, tokenized }) in jobs.into_iter().enumerate() {
+            let Job { params, received, .. } = job.get();
+            let queue_us = micros(started.saturating_duration_since(*received));
+            let dimensions = params.dimensions.map(|dimensions| dimensions as usize);
+            let vector = match &rows {
+                Ok(rows) => rows
+                    .vector(text, dimensions, params.normalize)
+                    .map_err(|error| Failure::from(&error)),
+                Err(error) => Err(Failure::from(error)),
+            };
+            job.answer(vector.map(|vector| Answer {
+                vector,
+                tokens: tokenized.tokens,
+                truncated: tokenized.truncated,
+                timings: Timings { queue_us, tokenize_us, compute_us },
+            }));
         }
     }
 }
 
-/// Embeds the batch and answers its jobs.
-fn embed(
-    engine: &mut Engine,
-    batch: &TokenBatch,
-    jobs: Vec<Packed<'_>>,
-    started: Instant,
-    tokenize_us: u32,
-    counters: &Counters,
-) {
-    let computing = Instant::now();
-    let rows = engine.embed(batch);
-    let compute_us = micros(computing.elapsed());
-    counters.computed(batch.tokens(), compute_us);
-    for (text, Packed { job, tokenized }) in jobs.into_iter().enumerate() {
-        let Job { params, received, .. } = job.get();
-        let queue_us = micros(started.saturating_duration_since(*received));
-        let dimensions = params.dimensions.map(|dimensions| dimensions as usize);
-        let vector = match &rows {
-            Ok(rows) => rows
-                .vector(text, dimensions, params.normalize)
-                .map_err(|error| Failure::from(&error)),
-            Err(error) => Err(Failure::from(error)),
-        };
-        job.answer(vector.map(|vector| Answer {
-            vector,
-            tokens: tokenized.tokens,
-            truncated: tokenized.truncated,
-            timings: Timings { queue_us, tokenize_us, compute_us },
-        }));
-    }
-}
-
-impl<'a> Taken<'a> {
-    fn new(job: Job, counters: &'a Counters) -> Self {
-        counters.taken();
-        Self { job: Some(job), counters }
-    }
-
+impl Taken<'_> {
     fn get(&self) -> &Job {
         // Emptied only by `answer` and by drop, which take the whole value.
         self.job.as_ref().expect("a job that was not answered")
@@ -162,22 +146,110 @@ impl<'a> Taken<'a> {
 
     fn answer(mut self, outcome: Result<Answer, Failure>) {
         if let Some(job) = self.job.take() {
-            let with_vector = outcome.is_ok();
+            // Before the answer, so that who has it finds it in the figures.
+            self.counters.answered(outcome.is_ok());
             job.reply.give(outcome);
-            self.counters.answered(with_vector);
         }
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        // The job's reply answers by itself when it is dropped.
-        if self.job.take().is_some() {
+        if let Some(job) = self.job.take() {
             self.counters.answered(false);
+            // The job's reply answers by itself when it is dropped.
+            drop(job);
         }
+        // After the answer, so that a queue in which nothing is in work owes none.
+        self.queue.done();
     }
 }
 
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use embed_protocol::{EmbedParams, ErrorCode};
+
+    use super::*;
+    use crate::batch::{CancelFlag, Reply};
+    use crate::engine::EngineOptions;
+    use crate::kernels::Isa;
+
+    type Outcome = Result<Answer, Failure>;
+
+    /// An engine of 16 tokens that panics at a batch of more, which the packer would never give to
+    /// one that was opened with its own limit.
+    fn engine() -> Engine {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hostile/ok-bert.gguf");
+        let options = EngineOptions { threads: 2, isa: Isa::best(), batch_tokens: 16 };
+        let engine = Engine::open(&model, &options).expect("a sound model");
+        assert_eq!(engine.batch_tokens_max(), 16);
+        engine
+    }
+
+    fn job(priority: Priority, reply: impl FnOnce(Outcome) + Send + 'static) -> Job {
+        Job {
+            text: "hello the".into(),
+            params: EmbedParams { priority, ..EmbedParams::default() },
+            received: Instant::now(),
+            deadline: None,
+            cancelled: CancelFlag::default(),
+            reply: Reply::new(reply),
+        }
+    }
+
+    /// Queues `jobs` texts of `lane`, so that they become one batch.
+    fn push(queue: &Queue, lane: Priority, jobs: usize) -> Receiver<Outcome> {
+        let (sender, outcomes) = channel();
+        for _ in 0..jobs {
+            let sender = sender.clone();
+            let job = job(lane, move |outcome| drop(sender.send(outcome)));
+            queue.push(job).expect("room");
+        }
+        outcomes
+    }
+
+    fn codes(outcomes: &Receiver<Outcome>) -> Vec<Result<(), ErrorCode>> {
+        outcomes.iter().map(|outcome| outcome.map(drop).map_err(|error| error.code)).collect()
+    }
+
+    #[test]
+    fn a_panic_costs_its_batch_and_nothing_else() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        let before = push(&queue, Priority::Interactive, 1);
+        let fatal = push(&queue, Priority::Bulk, 20);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| run(engine(), &queue, &counters));
+            assert_eq!(codes(&before), [Ok(())]);
+            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); 20]);
+            for _ in 0..3 {
+                assert_eq!(codes(&push(&queue, Priority::Bulk, 1)), [Ok(())], "the thread lives");
+            }
+            queue.close();
+            thread.join().expect("no panic leaves the thread");
+        });
+        assert_eq!(queue.unanswered(), 0);
+        assert_eq!((counters.vectors(), counters.errors()), (4, 20));
+    }
+
+    #[test]
+    fn a_panic_while_texts_are_gathered_costs_those_gathered() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        let gathered = push(&queue, Priority::Bulk, 2);
+        let fatal = job(Priority::Bulk, |_| panic!("while it is told that it was cancelled"));
+        fatal.cancelled.cancel();
+        queue.push(fatal).expect("room");
+        let after = push(&queue, Priority::Bulk, 2);
+        queue.close();
+        run(engine(), &queue, &counters);
+        assert_eq!(codes(&gathered), [Err(ErrorCode::Internal); 2]);
+        assert_eq!(codes(&after), [Ok(()); 2]);
+        assert_eq!(queue.unanswered(), 0);
+    }
 }

@@ -1,6 +1,6 @@
 //! Counters of what was done, read at any time from any thread.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Totals since the start.
 #[derive(Debug, Default)]
@@ -10,7 +10,6 @@ pub struct Counters {
     tokens: AtomicU64,
     batches: AtomicU64,
     compute_us: AtomicU64,
-    in_work: AtomicUsize,
 }
 
 impl Counters {
@@ -39,19 +38,9 @@ impl Counters {
         self.compute_us.load(Ordering::Relaxed)
     }
 
-    /// Texts taken from the queue and not yet answered.
-    pub fn in_work(&self) -> usize {
-        self.in_work.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn taken(&self) {
-        self.in_work.fetch_add(1, Ordering::SeqCst);
-    }
-
     pub(super) fn answered(&self, with_vector: bool) {
         let counter = if with_vector { &self.vectors } else { &self.errors };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.in_work.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(super) fn computed(&self, tokens: usize, compute_us: u32) {

@@ -29,18 +29,11 @@ impl Budget {
     }
 }
 
-/// The unfinished texts of one connection.
+/// The unfinished texts of one connection; never more than its requests without an answer.
 #[derive(Debug)]
 pub(super) struct Assembly<'a> {
     budget: &'a Budget,
-    texts: HashMap<u64, Unfinished>,
-}
-
-#[derive(Debug)]
-enum Unfinished {
-    Growing(EmbedParams, String),
-    /// Answered already; the rest of its parts is to be passed over.
-    Refused,
+    texts: HashMap<u64, (EmbedParams, String)>,
 }
 
 /// What became of a part.
@@ -50,9 +43,10 @@ pub(super) enum Part {
     Unfinished,
     /// The text is whole.
     Whole(EmbedParams, String),
-    /// The text cannot be taken; to be answered now. Later parts of it are passed over.
+    /// The text cannot be taken; to be answered now.
     Refused(Failure),
-    /// No text of this id was begun.
+    /// No text of this id is unfinished: the rest of one that was refused or cancelled, which its
+    /// sender could not know yet. To be passed over.
     Unknown,
 }
 
@@ -61,74 +55,66 @@ impl<'a> Assembly<'a> {
         Self { budget, texts: HashMap::new() }
     }
 
-    /// Whether a text of this id has begun and not ended.
-    pub(super) fn contains(&self, id: u64) -> bool {
-        self.texts.contains_key(&id)
-    }
-
     /// The first part of a text, or all of it.
     pub(super) fn begin(&mut self, id: u64, params: EmbedParams, text: String, more: bool) -> Part {
         if !more {
             return Part::Whole(params, text);
         }
         if !self.budget.take(text.len()) {
-            self.texts.insert(id, Unfinished::Refused);
             return Part::Refused(overloaded());
         }
-        self.texts.insert(id, Unfinished::Growing(params, text));
+        self.texts.insert(id, (params, text));
         Part::Unfinished
     }
 
     /// The next part of a text.
     pub(super) fn append(&mut self, id: u64, part: &str, more: bool) -> Part {
-        let Some(unfinished) = self.texts.get_mut(&id) else { return Part::Unknown };
-        let Unfinished::Growing(_, text) = unfinished else {
-            if !more {
-                self.texts.remove(&id);
-            }
-            return Part::Unfinished;
-        };
+        let Some((_, text)) = self.texts.get_mut(&id) else { return Part::Unknown };
         let bytes = text.len() + part.len();
-        let failure = if bytes > TEXT_BYTES_MAX {
-            Some(Failure::new(
-                ErrorCode::TextTooLong,
-                format!("text: has at least {bytes} bytes, at most {TEXT_BYTES_MAX} are accepted"),
-            ))
-        } else if !self.budget.take(part.len()) {
-            Some(overloaded())
-        } else {
-            text.push_str(part);
-            None
-        };
-        if let Some(failure) = failure {
-            self.budget.give_back(text.len());
-            if more {
-                *unfinished = Unfinished::Refused;
-            } else {
-                self.texts.remove(&id);
-            }
-            return Part::Refused(failure);
+        if bytes > TEXT_BYTES_MAX {
+            self.forget(id);
+            let message =
+                format!("text: has at least {bytes} bytes, at most {TEXT_BYTES_MAX} are accepted");
+            return Part::Refused(Failure::new(ErrorCode::TextTooLong, message));
         }
+        if !self.budget.take(part.len()) {
+            self.forget(id);
+            return Part::Refused(overloaded());
+        }
+        text.push_str(part);
         if more {
             return Part::Unfinished;
         }
-        match self.texts.remove(&id) {
-            Some(Unfinished::Growing(params, text)) => {
-                self.budget.give_back(text.len());
-                Part::Whole(params, text)
-            }
-            _ => Part::Unknown,
+        match self.take(id) {
+            Some((params, text)) => Part::Whole(params, text),
+            None => Part::Unknown,
         }
+    }
+
+    /// Lets go of a text; says whether there was one.
+    pub(super) fn forget(&mut self, id: u64) -> bool {
+        self.take(id).is_some()
+    }
+
+    /// Lets go of all texts; gives their ids.
+    pub(super) fn forget_all(&mut self) -> Vec<u64> {
+        let ids: Vec<u64> = self.texts.keys().copied().collect();
+        ids.iter().for_each(|id| drop(self.take(*id)));
+        ids
+    }
+
+    fn take(&mut self, id: u64) -> Option<(EmbedParams, String)> {
+        let taken = self.texts.remove(&id);
+        if let Some((_, text)) = &taken {
+            self.budget.give_back(text.len());
+        }
+        taken
     }
 }
 
 impl Drop for Assembly<'_> {
     fn drop(&mut self) {
-        for unfinished in self.texts.values() {
-            if let Unfinished::Growing(_, text) = unfinished {
-                self.budget.give_back(text.len());
-            }
-        }
+        self.forget_all();
     }
 }
 
@@ -182,10 +168,22 @@ mod tests {
             matches!(&refused, Part::Refused(failure) if failure.code == ErrorCode::TextTooLong),
             "{refused:?}"
         );
-        assert_eq!(assembly.append(2, "z", true), Part::Unfinished, "passed over");
-        assert_eq!(assembly.append(2, "z", false), Part::Unfinished, "passed over");
-        assert!(!assembly.contains(2));
         assert_eq!(used(&budget), 0);
+        assert_eq!(assembly.append(2, "z", true), Part::Unknown);
+        assert_eq!(assembly.append(2, "z", false), Part::Unknown);
+    }
+
+    #[test]
+    fn a_forgotten_text_gives_its_bytes_back() {
+        let budget = Budget::default();
+        let mut assembly = Assembly::new(&budget);
+        assembly.begin(1, PARAMS(), "one ".into(), true);
+        assembly.append(1, "two", true);
+        assert_eq!(used(&budget), 7);
+        assert!(assembly.forget(1));
+        assert_eq!(used(&budget), 0);
+        assert!(!assembly.forget(1));
+        assert_eq!(assembly.append(1, "three", false), Part::Unknown);
     }
 
     #[test]

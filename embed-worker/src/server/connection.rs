@@ -1,105 +1,75 @@
 //! One peer: its hello, its requests, and the answers in any order.
 //!
-//! Works over any byte stream, so that tests need no socket. One reader and one writer; what the
-//! writer has to write is bounded by the requests that may be without an answer.
+//! Works over any byte stream, so that tests need no socket. One reader and one writer.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use embed_protocol::{
-    ClientHello, EmbedParams, ErrorCode, FrameError, IN_FLIGHT_MAX, MessageCodec, PROTOCOL_VERSION,
-    Request, Response, vector,
+    ClientHello, ErrorCode, FrameError, MessageCodec, PROTOCOL_VERSION, Request, Response,
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio_util::codec::{Framed, FramedRead, FramedWrite};
 
 use super::Service;
-use super::assembly::{Assembly, Part};
-use crate::batch::{Answer, CancelFlag, Failure, Job, Reply};
+use super::answers::answers;
+use super::requests::Requests;
 use crate::config::{FAREWELL_TIMEOUT, HANDSHAKE_TIMEOUT};
 
 type Codec = MessageCodec<Request, Response>;
 
-/// Serves one peer until it leaves or breaks the protocol.
+/// How a connection comes to its end.
+#[derive(Debug)]
+enum End {
+    /// The peer has left.
+    Left,
+    /// The peer did what the protocol does not allow.
+    Broken(String),
+    /// The worker leaves; whatever was asked has its answer.
+    Leaving,
+}
+
+/// Serves one peer until it leaves, breaks the protocol, or the worker leaves.
 pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc<Service>) {
     let (read, write) = tokio::io::split(stream);
     let mut source = FramedRead::new(read, Codec::default());
     let mut sink = FramedWrite::new(write, Codec::default());
-    let greeting = match tokio::time::timeout(HANDSHAKE_TIMEOUT, source.next()).await {
-        Ok(Some(Ok(Request::Hello(hello)))) => greet(&hello),
-        Ok(Some(Ok(_))) => Err("connection: the first message must be `hello`".to_owned()),
-        Ok(Some(Err(error))) => Err(error.to_string()),
-        Ok(None) => return,
-        Err(_) => Err(format!("connection: no `hello` within {HANDSHAKE_TIMEOUT:?}")),
+    let greeting = tokio::select! {
+        greeting = greeting(&mut source) => greeting,
+        () = service.leaving() => Err(End::Leaving),
     };
-    let first = match &greeting {
-        Ok(()) => Response::Hello(service.hello.clone()),
-        Err(message) => protocol_error(message.clone()),
+    let end = match greeting {
+        Ok(()) if sink.send(&Response::Hello(service.hello.clone())).await.is_err() => End::Left,
+        Ok(()) => converse(&mut source, &mut sink, service).await,
+        Err(end) => end,
     };
-    if sink.send(&first).await.is_err() || greeting.is_err() {
-        return;
-    }
-
-    let (answers, mut queue) = mpsc::unbounded_channel();
-    let in_flight = InFlight::default();
-    let mut reader = Reader {
-        service,
-        answers,
-        in_flight: in_flight.clone(),
-        unfinished: Assembly::new(&service.unfinished),
-    };
-    // Until the peer leaves or is to be left; then, for a moment, what is still to be said.
-    let farewell = {
-        let read = async {
-            loop {
-                match source.next().await {
-                    Some(Ok(request)) => reader.handle(request),
-                    Some(Err(FrameError::Io(_))) | None => break None,
-                    Some(Err(error)) => break Some(protocol_error(error.to_string())),
-                }
+    let say = async {
+        match end {
+            // Nobody reads it any more.
+            End::Left => return,
+            End::Broken(message) => {
+                tracing::warn!(message, "closing a connection");
+                let _ = sink.send(&protocol_error(message)).await;
             }
-        };
-        let write = async {
-            while let Some(answer) = queue.recv().await {
-                in_flight.ended(&answer);
-                if sink.feed(&answer).await.is_err() {
-                    return;
-                }
-                // Flush when there is nothing more to say at once, so that a burst of answers
-                // travels together.
-                if queue.is_empty() && SinkExt::<&Response>::flush(&mut sink).await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            farewell = read => farewell,
-            () = write => None,
+            End::Leaving => {}
         }
+        let _ = close(&mut sink).await;
     };
-    in_flight.cancel_all();
-    if let Some(farewell) = farewell {
-        tracing::warn!(answer = ?farewell, "closing a connection");
-        let say = async {
-            let _ = sink.send(&farewell).await;
-            let _ = SinkExt::<&Response>::close(&mut sink).await;
-        };
-        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, say).await;
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, say).await;
+}
+
+/// Waits for a peer's hello.
+async fn greeting<R: AsyncRead + Unpin>(source: &mut FramedRead<R, Codec>) -> Result<(), End> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, source.next()).await {
+        Ok(Some(Ok(Request::Hello(hello)))) => check(&hello).map_err(End::Broken),
+        Ok(Some(Ok(_))) => Err(End::Broken("connection: the first message must be `hello`".into())),
+        Ok(Some(Err(FrameError::Io(_))) | None) => Err(End::Left),
+        Ok(Some(Err(error))) => Err(End::Broken(error.to_string())),
+        Err(_) => Err(End::Broken(format!("connection: no `hello` within {HANDSHAKE_TIMEOUT:?}"))),
     }
 }
 
-/// Tells a peer that there is no room for it.
-pub(super) async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let mut sink = Framed::new(stream, Codec::default());
-    let message = "worker: has as many connections as it may have".to_owned();
-    let answer = Response::Error { id: None, code: ErrorCode::Overloaded, message };
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, sink.send(&answer)).await;
-}
-
-fn greet(hello: &ClientHello) -> Result<(), String> {
+fn check(hello: &ClientHello) -> Result<(), String> {
     if hello.protocol == PROTOCOL_VERSION {
         tracing::debug!(pid = hello.pid, version = hello.version, "a client connected");
         return Ok(());
@@ -110,157 +80,65 @@ fn greet(hello: &ClientHello) -> Result<(), String> {
     ))
 }
 
-fn protocol_error(message: String) -> Response {
-    Response::Error { id: None, code: ErrorCode::Protocol, message }
-}
-
-/// Requests without an answer, and how to cancel each.
-#[derive(Clone, Debug, Default)]
-struct InFlight(Arc<Mutex<HashMap<u64, CancelFlag>>>);
-
-impl InFlight {
-    fn map(&self) -> MutexGuard<'_, HashMap<u64, CancelFlag>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ended(&self, answer: &Response) {
-        if let Response::Vector { id, .. } | Response::Error { id: Some(id), .. } = answer {
-            self.map().remove(id);
+/// Answers a peer's requests.
+async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    source: &mut FramedRead<R, Codec>,
+    sink: &mut FramedWrite<W, Codec>,
+    service: &Arc<Service>,
+) -> End {
+    let (answers, mut backlog) = answers();
+    let mut requests = Requests::new(service, answers);
+    let write = backlog.write_to(sink);
+    tokio::pin!(write);
+    let end = tokio::select! {
+        end = read(source, &mut requests) => end,
+        () = &mut write => End::Left,
+        () = service.leaving() => End::Leaving,
+    };
+    match end {
+        End::Leaving => {
+            requests.leave();
+            // Ends when all who owe an answer have given it and it was flushed. How long a peer may
+            // take to read is bounded by whoever waits for the connections' end.
+            write.await;
         }
+        End::Left | End::Broken(_) => requests.cancel_all(),
     }
-
-    fn cancel_all(&self) {
-        self.map().drain().for_each(|(_, flag)| flag.cancel());
-    }
+    end
 }
 
-/// Turns requests into jobs and answers.
-struct Reader<'a> {
-    service: &'a Arc<Service>,
-    /// Unbounded, and yet bounded: each request leaves one answer, and those without one are
-    /// counted.
-    answers: mpsc::UnboundedSender<Response>,
-    in_flight: InFlight,
-    unfinished: Assembly<'a>,
-}
-
-impl Reader<'_> {
-    fn handle(&mut self, request: Request) {
-        match request {
-            Request::Hello(_) => {
-                self.answer(protocol_error("connection: said `hello` twice".into()))
-            }
-            Request::Embed { id, text, more, params } => self.embed(id, text, more, params),
-            Request::Part { id, text, more } => {
-                let part = self.unfinished.append(id, &text, more);
-                self.advance(id, part);
-            }
-            Request::Cancel { id } => {
-                // One that is not there was answered already.
-                if let Some(flag) = self.in_flight.map().get(&id) {
-                    flag.cancel();
+/// Reads requests until the peer leaves or breaks the protocol.
+async fn read<R: AsyncRead + Unpin>(
+    source: &mut FramedRead<R, Codec>,
+    requests: &mut Requests<'_>,
+) -> End {
+    loop {
+        requests.room().await;
+        match source.next().await {
+            Some(Ok(request)) => {
+                if let Err(message) = requests.handle(request) {
+                    return End::Broken(message);
                 }
             }
-            Request::Ping { id } => self.answer(Response::Pong { id }),
-            Request::Stats { id } => {
-                self.answer(Response::Stats { id, stats: self.service.stats() });
-            }
-            Request::Shutdown { id } => {
-                self.answer(Response::Pong { id });
-                self.service.stop();
-            }
+            Some(Err(FrameError::Io(_))) | None => return End::Left,
+            Some(Err(error)) => return End::Broken(error.to_string()),
         }
-    }
-
-    fn embed(&mut self, id: u64, text: String, more: bool, params: EmbedParams) {
-        {
-            let mut in_flight = self.in_flight.map();
-            let waiting = in_flight.len();
-            let failure = if in_flight.contains_key(&id) || self.unfinished.contains(id) {
-                let message = format!("request {id}: a request of this id has no answer yet");
-                Some(Failure::new(ErrorCode::Protocol, message))
-            } else if waiting >= IN_FLIGHT_MAX {
-                let message = format!(
-                    "connection: has {waiting} requests without an answer, at most {IN_FLIGHT_MAX} may be"
-                );
-                Some(Failure::new(ErrorCode::Overloaded, message))
-            } else {
-                in_flight.insert(id, CancelFlag::default());
-                None
-            };
-            drop(in_flight);
-            if let Some(failure) = failure {
-                // Not `fail`: the request that has this id must keep its place.
-                let Failure { code, message } = failure;
-                self.answer(Response::Error { id: None, code, message });
-                return;
-            }
-        }
-        let part = self.unfinished.begin(id, params, text, more);
-        self.advance(id, part);
-    }
-
-    fn advance(&mut self, id: u64, part: Part) {
-        match part {
-            Part::Unfinished => {}
-            Part::Whole(params, text) => self.submit(id, params, text),
-            Part::Refused(failure) => self.fail(id, failure),
-            Part::Unknown => {
-                self.answer(protocol_error(format!(
-                    "part of request {id}: no text of this id was begun"
-                )));
-            }
-        }
-    }
-
-    fn submit(&self, id: u64, params: EmbedParams, text: String) {
-        let dimensions = self.service.hello.model.dimensions;
-        if let Some(found) = params.dimensions
-            && !(1..=dimensions).contains(&found)
-        {
-            let message =
-                format!("option `dimensions`: is {found}, the model gives 1 to {dimensions}");
-            self.fail(id, Failure::new(ErrorCode::BadArgument, message));
-            return;
-        }
-        let received = Instant::now();
-        let cancelled = self.in_flight.map().get(&id).cloned().unwrap_or_default();
-        let answers = self.answers.clone();
-        let job = Job {
-            text,
-            params,
-            received,
-            deadline: params
-                .deadline_ms
-                .and_then(|ms| received.checked_add(Duration::from_millis(ms.into()))),
-            cancelled,
-            // Nobody listens any more if the connection has ended; then nobody needs it.
-            reply: Reply::new(move |outcome| drop(answers.send(response(id, outcome)))),
-        };
-        if let Err(rejected) = self.service.batcher.submit(job) {
-            rejected.job.reply.give(Err(rejected.failure));
-        }
-    }
-
-    fn fail(&self, id: u64, failure: Failure) {
-        self.answer(response(id, Err(failure)));
-    }
-
-    fn answer(&self, answer: Response) {
-        // The writer ends before the reader only if the connection has ended.
-        let _ = self.answers.send(answer);
     }
 }
 
-fn response(id: u64, outcome: Result<Answer, Failure>) -> Response {
-    match outcome {
-        Ok(Answer { vector, tokens, truncated, timings }) => Response::Vector {
-            id,
-            vector: vector::to_bytes(&vector),
-            tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
-            truncated,
-            timings,
-        },
-        Err(Failure { code, message }) => Response::Error { id: Some(id), code, message },
-    }
+/// Flushes and closes; the sink takes references of any lifetime, of which one has to be named.
+async fn close<'a, S: Sink<&'a Response> + Unpin>(sink: &mut S) -> Result<(), S::Error> {
+    sink.close().await
+}
+
+/// Tells a peer that there is no room for it.
+pub(super) async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut sink = Framed::new(stream, Codec::default());
+    let message = "worker: has as many connections as it may have".to_owned();
+    let answer = Response::Error { id: None, code: ErrorCode::Overloaded, message };
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, sink.send(&answer)).await;
+}
+
+fn protocol_error(message: String) -> Response {
+    Response::Error { id: None, code: ErrorCode::Protocol, message }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::batch::Batcher;
-
-/// How often a stopping worker looks whether all is done: it has nothing else to do then.
-const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// How long a fresh worker waits for the client that started it, however short it is to stay later.
+/// That client may have to wait for a turn on a busy machine; a worker that left before it came would
+/// be started again and again.
+const FIRST_CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The open connections.
 #[derive(Debug)]
@@ -43,26 +43,26 @@ impl Leases {
         *self.count.borrow()
     }
 
-    /// Waits until nobody has been connected for `timeout` without a break.
+    /// Waits until nobody has been connected for `timeout` without a break; for the first connection
+    /// a little longer, if `timeout` is short.
     pub async fn nobody_for(&self, timeout: Duration) {
         let mut count = self.count.subscribe();
+        let mut patience = timeout.max(FIRST_CLIENT_TIMEOUT);
         loop {
             // The sender lives as long as `self`; an error cannot come.
             let _ = count.wait_for(|count| *count == 0).await;
             let somebody = count.wait_for(|count| *count > 0);
-            if tokio::time::timeout(timeout, somebody).await.is_err() {
+            if tokio::time::timeout(patience, somebody).await.is_err() {
                 return;
             }
+            patience = timeout;
         }
     }
 
-    /// Waits until every text is answered and every connection has been told, or has gone.
-    pub(super) async fn drained(&self, batcher: &Batcher) {
-        while !batcher.is_idle() {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-        // Answers stand in the connections' buffers; give each its turn to write them.
-        tokio::time::sleep(DRAIN_POLL).await;
+    /// Waits until nobody is connected.
+    pub(super) async fn nobody(&self) {
+        // The sender lives as long as `self`; an error cannot come.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
@@ -104,5 +104,22 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_secs(9), &mut idle).await;
         assert!(early.is_err(), "the time starts when the last one leaves");
         tokio::time::timeout(Duration::from_secs(2), idle).await.expect("idle for 10 seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_client_is_awaited_longer_than_others() {
+        let leases = Leases::default();
+        let idle = leases.nobody_for(Duration::ZERO);
+        tokio::pin!(idle);
+        let early = tokio::time::timeout(Duration::from_secs(4), &mut idle).await;
+        assert!(early.is_err(), "the client that started the worker is not there yet");
+        let lease = leases.take(1).expect("room");
+        let held = tokio::time::timeout(Duration::from_secs(60), &mut idle).await;
+        assert!(held.is_err(), "somebody is connected");
+        drop(lease);
+        tokio::time::timeout(Duration::from_millis(1), idle).await.expect("nobody is awaited");
+
+        let unused = leases.nobody_for(Duration::ZERO);
+        tokio::time::timeout(Duration::from_secs(6), unused).await.expect("5 seconds are over");
     }
 }

@@ -3,11 +3,13 @@
 //! A connection is a lease: the worker lives as long as there is one, and a little longer. This
 //! module knows frames and sockets; it knows nothing of models.
 
+mod answers;
 mod assembly;
 mod connection;
 mod lease;
 mod listener;
 mod private_memory;
+mod requests;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -24,6 +26,24 @@ pub use connection::serve_connection;
 pub use lease::Leases;
 pub use listener::{BindError, Claim, Claimed, Listener};
 
+/// How often a stopping worker looks whether all is computed: it has nothing else to do then.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+
+/// How long peers may take to read their last answers from a worker that leaves. Its endpoint is free
+/// by then, so nobody waits for it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far a worker is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It takes requests.
+    Serving,
+    /// It does what it has begun.
+    Stopping,
+    /// It has done that: connections say what is still to be said, and end.
+    Leaving,
+}
+
 /// What all connections share.
 #[derive(Debug)]
 pub struct Service {
@@ -36,7 +56,7 @@ pub struct Service {
     /// Bytes of texts whose last part has not arrived.
     pub unfinished: assembly::Budget,
     started: Instant,
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Service {
@@ -48,14 +68,39 @@ impl Service {
             leases: Leases::default(),
             unfinished: assembly::Budget::default(),
             started: Instant::now(),
-            stop: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Serving),
         })
     }
 
     /// Asks the worker to finish what it has and exit.
     pub fn stop(&self) {
         self.batcher.close();
-        self.stop.send_replace(true);
+        self.advance(Phase::Stopping);
+    }
+
+    fn advance(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_later = *phase < next;
+            *phase = next.max(*phase);
+            is_later
+        });
+    }
+
+    async fn reaches(&self, wanted: Phase) {
+        // The sender lives as long as `self`; an error cannot come.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase >= wanted).await;
+    }
+
+    /// Waits until connections are to end.
+    async fn leaving(&self) {
+        self.reaches(Phase::Leaving).await;
+    }
+
+    /// Waits until every text that was taken has its answer.
+    async fn idle(&self) {
+        while !self.batcher.is_idle() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
     }
 
     /// What there is to tell about this worker.
@@ -83,20 +128,24 @@ pub async fn serve(
     idle_timeout: Duration,
     signal: impl Future<Output = ()>,
 ) {
-    let mut stop = service.stop.subscribe();
     tokio::select! {
         () = accept_all(service, &listener) => {}
         () = service.leases.nobody_for(idle_timeout) => tracing::info!("nobody is connected"),
         () = signal => tracing::info!("told to stop by a signal"),
-        // The sender lives in the service; an error cannot come.
-        _ = stop.wait_for(|stop| *stop) => tracing::info!("told to stop by a client"),
+        () = service.reaches(Phase::Stopping) => tracing::info!("told to stop by a client"),
     }
     // First the endpoint: from here on, whoever comes starts a successor.
     drop(listener);
     service.stop();
-    if tokio::time::timeout(DRAIN_TIMEOUT, service.leases.drained(&service.batcher)).await.is_err()
-    {
-        tracing::warn!(texts = service.batcher.queued(), "stopping before all texts were answered");
+    if tokio::time::timeout(DRAIN_TIMEOUT, service.idle()).await.is_err() {
+        tracing::warn!(texts = service.batcher.queued(), "stopping before all texts were computed");
+        service.batcher.abandon();
+    }
+    // Every answer has been given; now each connection sends those that it has, and ends.
+    service.advance(Phase::Leaving);
+    if tokio::time::timeout(FLUSH_TIMEOUT, service.leases.nobody()).await.is_err() {
+        let connections = service.leases.count();
+        tracing::warn!(connections, "stopping before all answers were read");
     }
 }
 

@@ -6,6 +6,8 @@ mod fixtures;
 mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
+mod process_management;
+mod server;
 mod support;
 mod tidy;
 mod tokenizer_oracle;

@@ -3,6 +3,10 @@
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;
 pub(crate) mod own_process;
+pub(crate) mod peer;
+#[cfg(unix)]
+pub(crate) mod program;
+pub(crate) mod worker;
 
 use std::path::PathBuf;
 

@@ -27,19 +27,20 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
 /// the disk has them.
 #[cfg(target_os = "linux")]
 pub(crate) fn private_bytes() -> usize {
-    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux 4.14 or later");
-    kibibytes(&rollup, "Anonymous:") * 1024
+    memory("self", "smaps_rollup", "Anonymous:")
 }
 
 /// The most memory that this process ever had in RAM, mapped files included.
 #[cfg(target_os = "linux")]
 pub(crate) fn peak_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux process");
-    kibibytes(&status, "VmHWM:") * 1024
+    memory("self", "status", "VmHWM:")
 }
 
+/// What the system tells of a process's memory, in bytes: the line of `/proc/PROCESS/FILE` that
+/// begins with `name`.
 #[cfg(target_os = "linux")]
-fn kibibytes(text: &str, name: &str) -> usize {
+pub(crate) fn memory(process: &str, file: &str, name: &str) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the line");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
 }

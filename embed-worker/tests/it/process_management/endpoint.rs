@@ -1,0 +1,112 @@
+//! One worker at an endpoint, whatever lies there and whoever else wants it.
+
+use super::serve;
+use crate::support::peer::Peer;
+use crate::support::worker::{Home, Worker, tiny_model};
+
+/// Waits for a worker that cannot serve; gives what it says.
+fn refuses(worker: Worker) -> String {
+    let line = worker.line().expect("a line on standard output");
+    assert!(line.contains("EMBED_WORKER_UNAVAILABLE"), "{line}");
+    let (status, _) = worker.end();
+    assert_eq!(status.code(), Some(1), "{line}");
+    line
+}
+
+#[tokio::test]
+async fn of_many_workers_started_at_once_one_serves_and_the_others_leave_in_peace() {
+    let home = Home::new();
+    let mut commands: Vec<_> = (0..6).map(|_| home.serve(&tiny_model())).collect();
+    let workers: Vec<_> = commands.iter_mut().map(Worker::spawn).collect();
+    let mut winner = None;
+    for worker in workers {
+        let line = worker.line().expect("a line on standard output");
+        if line.starts_with(r#"{"ready":"#) {
+            assert!(winner.replace(worker).is_none(), "two are ready");
+        } else {
+            assert!(line.starts_with(r#"{"exists":"#), "{line}");
+            let (status, stderr) = worker.end();
+            assert!(status.success(), "{status}: {stderr}");
+        }
+    }
+    let winner = winner.expect("one is ready");
+    let (mut peer, hello) = Peer::introduced(&home).await;
+    assert_eq!(hello.pid, winner.pid());
+    peer.is_served().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_left_is_taken_over() {
+    let (home, killed) = serve("30");
+    let mut peer = Peer::open(&home).await;
+    peer.is_served().await;
+    killed.kill();
+    assert_eq!(peer.next().await, None);
+    if cfg!(unix) {
+        assert_eq!(home.entries().len(), 2, "a killed worker leaves socket and lock");
+    }
+    let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
+    let (mut peer, hello) = Peer::introduced(&home).await;
+    assert_eq!(hello.pid, successor.pid());
+    peer.is_served().await;
+    drop(peer);
+    successor.leaves(&home);
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::fs;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
+
+    fn private_home() -> Home {
+        let home = Home::new();
+        fs::DirBuilder::new().mode(0o700).create(home.path()).expect("ours");
+        home
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_a_lock_is_taken_over() {
+        let home = private_home();
+        let address = home.endpoint().address().to_owned();
+        drop(UnixListener::bind(&address).expect("binds"));
+        assert!(address.exists(), "a socket outlives its listener");
+        let worker = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
+        Peer::open(&home).await.is_served().await;
+        worker.leaves(&home);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_touched() {
+        let home = private_home();
+        fs::write(home.endpoint().address(), "precious").expect("ours");
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains("not a socket"), "{said}");
+        let text = fs::read_to_string(home.endpoint().address()).expect("still there");
+        assert_eq!(text, "precious");
+        assert_eq!(home.entries().len(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_refused() {
+        let home = private_home();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains("has mode 755") && said.contains("EMBED_RUNTIME_DIR"), "{said}");
+        assert_eq!(home.entries(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_refused_with_both_numbers() {
+        let home = Home::new();
+        let address = home.path().join("x".repeat(SOCKET_PATH_BYTES_MAX)).join("a.sock");
+        let bytes = address.as_os_str().len().to_string();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_embed-worker"));
+        command.arg("serve").arg("--model").arg(tiny_model()).arg("--endpoint").arg(address);
+        let said = refuses(Worker::spawn(&mut command));
+        assert!(said.contains(&bytes) && said.contains("103"), "{said}");
+    }
+}

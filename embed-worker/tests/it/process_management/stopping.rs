@@ -1,0 +1,143 @@
+//! A worker that is told to stop finishes what it has, and is heard to the end.
+
+use embed_protocol::{EmbedParams, ErrorCode, Priority, Request, Response};
+
+use super::{a_moment, serve};
+use crate::support::peer::Peer;
+use crate::support::worker::{Home, Worker, tiny_model};
+
+/// Far more bytes of answers than the system keeps for one who does not read.
+const MANY: u64 = 3000;
+
+/// Sends `texts` requests and waits until the worker has read them all, but not until it has
+/// answered them.
+async fn ask(peer: &mut Peer, texts: u64) -> Vec<Response> {
+    let params = EmbedParams { priority: Priority::Bulk, ..EmbedParams::default() };
+    for id in 0..texts {
+        peer.embed_with(id, "a text", params).await;
+    }
+    peer.send(&Request::Ping { id: texts }).await;
+    let mut answers = Vec::new();
+    loop {
+        match peer.next().await.expect("an answer") {
+            Response::Pong { .. } => return answers,
+            answer => answers.push(answer),
+        }
+    }
+}
+
+/// Sends [`MANY`] requests, reads nothing, and waits until all are computed.
+async fn ask_and_look_away(home: &Home) -> Peer {
+    let mut peer = Peer::open(home).await;
+    for id in 0..MANY {
+        peer.embed(id, "a text").await;
+    }
+    let mut other = Peer::open(home).await;
+    loop {
+        let stats = other.stats().await;
+        if stats.vectors == MANY && stats.queued == 0 {
+            return peer;
+        }
+    }
+}
+
+/// Asks the worker to stop as a program may.
+async fn shut_down(home: &Home) {
+    let mut peer = Peer::open(home).await;
+    peer.send(&Request::Shutdown { id: 5 }).await;
+    assert_eq!(peer.next().await, Some(Response::Pong { id: 5 }));
+    assert_eq!(peer.next().await, None);
+}
+
+#[tokio::test]
+async fn shutdown_is_acknowledged_and_ends_every_connection() {
+    let (home, worker) = serve("30");
+    let mut idle = Peer::open(&home).await;
+    let mut silent = Peer::connect(&home).await.expect("the worker listens");
+    shut_down(&home).await;
+    assert_eq!(idle.next().await, None);
+    assert_eq!(silent.next().await, None);
+    worker.leaves(&home);
+}
+
+#[tokio::test]
+async fn what_was_asked_before_is_answered() {
+    let (home, worker) = serve("30");
+    let mut peer = Peer::open(&home).await;
+    let answers = ask(&mut peer, 500).await;
+    shut_down(&home).await;
+    are_all_vectors(answers, peer).await;
+    worker.leaves(&home);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_is_obeyed_when_what_was_asked_is_answered() {
+    use rustix::process::Signal;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let (home, worker) = serve("30");
+        let mut peer = Peer::open(&home).await;
+        let answers = ask(&mut peer, 500).await;
+        worker.signal(signal);
+        are_all_vectors(answers, peer).await;
+        worker.leaves(&home);
+    }
+}
+
+/// Fails unless `peer` gets the rest of 500 vectors, and then no more.
+async fn are_all_vectors(mut answers: Vec<Response>, mut peer: Peer) {
+    while let Some(answer) = peer.next().await {
+        answers.push(answer);
+    }
+    assert_eq!(answers.len(), 500);
+    assert!(answers.iter().all(|answer| matches!(answer, Response::Vector { .. })));
+}
+
+#[tokio::test]
+async fn the_last_answers_wait_for_a_peer_that_reads_late() {
+    let (home, worker) = serve("30");
+    let mut peer = ask_and_look_away(&home).await;
+    let mut idle = Peer::open(&home).await;
+    shut_down(&home).await;
+    // Long after everything was computed and everybody else was told.
+    assert_eq!(idle.next().await, None);
+    a_moment().await;
+    let mut ids: Vec<u64> = Vec::new();
+    while let Some(answer) = peer.next().await {
+        match answer {
+            Response::Vector { id, .. } => ids.push(id),
+            other => panic!("{other:?}"),
+        }
+    }
+    ids.sort_unstable();
+    assert!(ids.iter().copied().eq(0..MANY), "{} of {MANY} answers", ids.len());
+    worker.leaves(&home);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_holds_up_nobody() {
+    let (home, worker) = serve("30");
+    let peer = ask_and_look_away(&home).await;
+    shut_down(&home).await;
+    // The endpoint is free while the old worker still has something to say.
+    let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
+    Peer::open(&home).await.is_served().await;
+    successor.leaves(&home);
+    worker.leaves(&home);
+    drop(peer);
+}
+
+#[tokio::test]
+async fn a_text_of_which_a_part_is_missing_is_left_to_the_successor() {
+    let (home, worker) = serve("30");
+    let mut peer = Peer::open(&home).await;
+    let params = EmbedParams::default();
+    peer.send(&Request::Embed { id: 9, text: "half a".into(), more: true, params }).await;
+    peer.send(&Request::Ping { id: 1 }).await;
+    assert_eq!(peer.next().await, Some(Response::Pong { id: 1 }));
+    shut_down(&home).await;
+    let (id, code, message) = peer.error().await;
+    assert_eq!((id, code), (Some(9), ErrorCode::ShuttingDown), "{message}");
+    assert_eq!(peer.next().await, None);
+    worker.leaves(&home);
+}

@@ -1,0 +1,142 @@
+//! One connection to a worker, speaking the protocol or anything else.
+
+use std::time::Duration;
+
+use embed_protocol::{
+    ClientHello, EmbedParams, ErrorCode, MessageCodec, PROTOCOL_VERSION, Request, Response,
+    StatsSnapshot, WorkerHello, vector,
+};
+use futures_util::{SinkExt, StreamExt};
+use interprocess::local_socket::tokio::Stream;
+use interprocess::local_socket::tokio::prelude::*;
+use interprocess::local_socket::{GenericFilePath, ToFsName};
+use tokio::io::AsyncWriteExt;
+use tokio_util::codec::Framed;
+
+use super::worker::{Home, PATIENCE};
+
+/// The other end of a worker's connection.
+pub(crate) struct Peer {
+    frames: Framed<Stream, MessageCodec<Response, Request>>,
+}
+
+impl Peer {
+    /// Connects, and says nothing.
+    pub(crate) async fn connect(home: &Home) -> std::io::Result<Self> {
+        let name = home.endpoint().address().to_owned().to_fs_name::<GenericFilePath>()?;
+        let stream = Stream::connect(name).await?;
+        Ok(Self { frames: Framed::new(stream, MessageCodec::default()) })
+    }
+
+    /// Connects and exchanges hellos.
+    pub(crate) async fn open(home: &Home) -> Self {
+        Self::introduced(home).await.0
+    }
+
+    /// Connects and exchanges hellos; gives the worker's as well.
+    pub(crate) async fn introduced(home: &Home) -> (Self, WorkerHello) {
+        Self::meet(home).await.expect("a worker listens")
+    }
+
+    /// Like [`Self::introduced`], if a worker listens and is not just leaving.
+    pub(crate) async fn meet(home: &Home) -> Option<(Self, WorkerHello)> {
+        let mut peer = Self::connect(home).await.ok()?;
+        peer.frames.send(&hello(PROTOCOL_VERSION)).await.ok()?;
+        match peer.next().await? {
+            Response::Hello(worker) => Some((peer, worker)),
+            other => panic!("{other:?} instead of a hello"),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, request: &Request) {
+        self.frames.send(request).await.expect("the worker reads");
+    }
+
+    /// Sends bytes that need not be a frame.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        let stream = self.frames.get_mut();
+        stream.write_all(bytes).await.expect("the worker reads");
+        stream.flush().await.expect("the worker reads");
+    }
+
+    /// Sends as much of `bytes` as the worker takes; gives how much that was.
+    pub(crate) async fn write_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        let stream = self.frames.get_mut();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let write = stream.write(&bytes[sent..]);
+            match tokio::time::timeout(Duration::from_secs(1), write).await {
+                Ok(written) => sent += written.expect("the worker reads"),
+                Err(_) => break,
+            }
+        }
+        sent
+    }
+
+    /// Asks for the vector of a short text.
+    pub(crate) async fn embed(&mut self, id: u64, text: &str) {
+        self.embed_with(id, text, EmbedParams::default()).await;
+    }
+
+    pub(crate) async fn embed_with(&mut self, id: u64, text: &str, params: EmbedParams) {
+        self.send(&Request::Embed { id, text: text.into(), more: false, params }).await;
+    }
+
+    /// The next message; `None` when the worker has closed the connection.
+    pub(crate) async fn next(&mut self) -> Option<Response> {
+        let next = tokio::time::timeout(PATIENCE, self.frames.next()).await;
+        match next.expect("an answer, or the end of the connection") {
+            Some(Ok(response)) => Some(response),
+            // Closed while something that we sent lay unread.
+            Some(Err(embed_protocol::FrameError::Io(_))) | None => None,
+            Some(Err(error)) => panic!("the worker sent no message: {error}"),
+        }
+    }
+
+    /// The id and vector of the next answer, which must have one.
+    pub(crate) async fn vector(&mut self) -> (u64, Vec<f32>) {
+        match self.next().await {
+            Some(Response::Vector { id, vector, .. }) => {
+                (id, vector::from_bytes(&vector).expect("whole elements"))
+            }
+            other => panic!("{other:?} instead of a vector"),
+        }
+    }
+
+    /// The id, code and sentence of the next answer, which must be an error.
+    pub(crate) async fn error(&mut self) -> (Option<u64>, ErrorCode, String) {
+        match self.next().await {
+            Some(Response::Error { id, code, message }) => (id, code, message),
+            other => panic!("{other:?} instead of an error"),
+        }
+    }
+
+    /// What the worker tells of itself; no other answer may be owed.
+    pub(crate) async fn stats(&mut self) -> StatsSnapshot {
+        self.send(&Request::Stats { id: 0 }).await;
+        match self.next().await {
+            Some(Response::Stats { stats, .. }) => stats,
+            other => panic!("{other:?} instead of figures"),
+        }
+    }
+
+    /// Whether the worker answers a text here with a good vector; no other answer may be owed.
+    pub(crate) async fn is_served(&mut self) {
+        self.embed(u64::MAX, "still there?").await;
+        let (id, vector) = self.vector().await;
+        assert_eq!(id, u64::MAX);
+        assert_unit(&vector);
+    }
+}
+
+/// What a client of this protocol version says first.
+pub(crate) fn hello(protocol: u16) -> Request {
+    let version = env!("CARGO_PKG_VERSION").into();
+    Request::Hello(ClientHello { protocol, version, pid: std::process::id() })
+}
+
+/// Fails unless `vector` is of unit length.
+pub(crate) fn assert_unit(vector: &[f32]) {
+    let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
+    assert!((square.sqrt() - 1.0).abs() < 1e-5, "length {}", square.sqrt());
+}
