@@ -14,6 +14,10 @@
 //! ```
 //!
 //! Nothing here knows files, tensors' names or models.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes and tokens are counted over several arrays at once"
+)]
 
 mod attention;
 mod block;
