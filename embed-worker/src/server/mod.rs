@@ -141,7 +141,8 @@ pub async fn serve(
         tracing::warn!(texts = service.batcher.queued(), "stopping before all texts were computed");
         service.batcher.abandon();
     }
-    // Every answer has been given; now each connection sends those that it has, and ends.
+    // Each connection now takes no more requests, sends the answers that it has or is still owed by
+    // the batch in work, and ends.
     service.advance(Phase::Leaving);
     if tokio::time::timeout(FLUSH_TIMEOUT, service.leases.nobody()).await.is_err() {
         let connections = service.leases.count();
