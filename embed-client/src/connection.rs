@@ -127,7 +127,7 @@ impl Connection {
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter { reply, _spent: spent };
         let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
-        let request = Unanswered { shared, id };
+        let mut request = Unanswered { shared, id, sent: false };
         let params = EmbedParams {
             truncate: options.truncate,
             normalize: options.normalize,
@@ -137,6 +137,7 @@ impl Connection {
         };
         for frame in frames(id, text, params) {
             shared.outbox.push(&frame).await.map_err(|_| shared.lost())?;
+            request.sent = true;
         }
         let answer = answer.await.unwrap_or_else(|_| Err(shared.lost()));
         drop(request);
@@ -151,15 +152,20 @@ impl Drop for Connection {
     }
 }
 
-/// A request that was sent, at least in part. Dropped before its answer came, it tells the worker.
+/// A request without an answer. Dropped, it tells the worker.
 struct Unanswered<'a> {
     shared: &'a Shared,
     id: u64,
+    /// Whether the worker has, or will have, at least a part of it.
+    sent: bool,
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if self.shared.in_flight().cancel(self.id) {
+        if !self.sent {
+            // The worker will never answer what it never saw.
+            self.shared.in_flight().complete(self.id);
+        } else if self.shared.in_flight().cancel(self.id) {
             // If the connection is gone there is nobody left to tell.
             let _ = self.shared.outbox.push_now(&Request::Cancel { id: self.id });
         }

@@ -165,6 +165,38 @@ async fn a_dropped_request_is_cancelled_once_at_the_worker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_was_never_sent_leaves_nothing_behind() {
+    let (connection, mut peer) = connected().await;
+    // The peer does not read yet, so that the first text fills the outbox and the second waits.
+    let first = embed(&connection, &"x".repeat(TEXT_BYTES_MAX));
+    settle().await;
+    let unsent = embed(&connection, "unsent");
+    settle().await;
+    unsent.abort();
+    settle().await;
+    let next = embed(&connection, "next");
+    // Neither the text nor a cancellation of what the peer never saw.
+    let (mut id, mut more) = (None, true);
+    while more {
+        (id, more) = match receive(&mut peer).await {
+            Request::Embed { id, more, .. } | Request::Part { id, more, .. } => (Some(id), more),
+            other => panic!("{other:?}"),
+        };
+    }
+    peer.send(&vector(id.expect("a text"), 1.0)).await.expect("open");
+    first.await.expect("no panic").expect("a vector");
+    let (id, text) = receive_text(&mut peer).await;
+    assert_eq!(text, "next");
+    peer.send(&vector(id, 2.0)).await.expect("open");
+    next.await.expect("no panic").expect("a vector");
+}
+
+/// Lets every task go as far as it can.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_wait_and_tells_the_worker() {
     let (connection, mut peer) = connected().await;
     let options = EmbedOptions { timeout: Duration::from_millis(250), ..Default::default() };

@@ -39,13 +39,15 @@ struct Compute<'a> {
     queue: &'a Queue,
     counters: &'a Counters,
     batch: TokenBatch,
-    carried: Option<Carried<'a>>,
+    /// One for each lane, so that a bulk text which waits keeps no interactive one from going first.
+    interactive: Option<Carried<'a>>,
+    bulk: Option<Carried<'a>>,
 }
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
-    let mut compute = Compute { engine, queue, counters, batch: TokenBatch::new(), carried: None };
-    while compute.carried.is_some() || queue.wait() {
+    let mut compute = Compute::new(engine, queue, counters);
+    while compute.interactive.is_some() || compute.bulk.is_some() || queue.wait() {
         // A panic drops the jobs of its batch, and a dropped job is answered. The rest stays usable:
         // all that a batch leaves behind is scratch, which the next one writes before reading.
         if catch_unwind(AssertUnwindSafe(|| compute.turn())).is_err() {
@@ -56,6 +58,10 @@ pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
 }
 
 impl<'a> Compute<'a> {
+    fn new(engine: Engine, queue: &'a Queue, counters: &'a Counters) -> Self {
+        Self { engine, queue, counters, batch: TokenBatch::new(), interactive: None, bulk: None }
+    }
+
     /// One batch, from the queue to its answers.
     fn turn(&mut self) {
         let started = Instant::now();
@@ -71,20 +77,24 @@ impl<'a> Compute<'a> {
         let mut jobs = Vec::new();
         self.fill(Priority::Interactive, now, &mut jobs);
         if jobs.is_empty() {
-            if let Some(Carried { packed, ids }) = self.carried.take() {
-                self.batch.push(ids.ids());
-                jobs.push(packed);
-            }
             self.fill(Priority::Bulk, now, &mut jobs);
         }
         jobs
     }
 
-    /// Takes jobs of one lane until the batch is full. The one that no longer fits is carried over.
+    /// Takes jobs of one lane until the batch is full, first the one that did not fit the last batch.
+    /// The one that no longer fits is carried over.
     fn fill(&mut self, lane: Priority, now: Instant, jobs: &mut Vec<Packed<'a>>) {
+        if let Some(Carried { packed, ids }) = self.carried(lane).take() {
+            if let Some(failure) = packed.job.get().obsolete(now) {
+                packed.job.answer(Err(failure));
+            } else {
+                self.batch.push(ids.ids());
+                jobs.push(packed);
+            }
+        }
         let mut ids = TokenBatch::new();
-        // Only one job can be carried, so nothing more is taken once one is.
-        while self.carried.is_none() && self.batch.tokens() < BATCH_TOKENS {
+        while self.batch.tokens() < BATCH_TOKENS {
             let Some(job) = self.queue.pop(lane) else { return };
             let job = Taken { job: Some(job), queue: self.queue, counters: self.counters };
             if let Some(failure) = job.get().obsolete(now) {
@@ -106,8 +116,16 @@ impl<'a> Compute<'a> {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
             } else {
-                self.carried = Some(Carried { packed, ids: std::mem::take(&mut ids) });
+                *self.carried(lane) = Some(Carried { packed, ids });
+                return;
             }
+        }
+    }
+
+    fn carried(&mut self, lane: Priority) -> &mut Option<Carried<'a>> {
+        match lane {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Bulk => &mut self.bulk,
         }
     }
 
@@ -183,13 +201,13 @@ mod tests {
 
     type Outcome = Result<Answer, Failure>;
 
-    /// An engine of 16 tokens that panics at a batch of more, which the packer would never give to
-    /// one that was opened with its own limit.
-    fn engine() -> Engine {
+    /// An engine of that many tokens. One of fewer than the packer's own limit panics at a batch of
+    /// more.
+    fn engine(batch_tokens: usize) -> Engine {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hostile/ok-bert.gguf");
-        let options = EngineOptions { threads: 2, isa: Isa::best(), batch_tokens: 16 };
+        let options = EngineOptions { threads: 2, isa: Isa::best(), batch_tokens };
         let engine = Engine::open(&model, &options).expect("a sound model");
-        assert_eq!(engine.batch_tokens_max(), 16);
+        assert_eq!(engine.batch_tokens_max(), batch_tokens);
         engine
     }
 
@@ -220,12 +238,37 @@ mod tests {
     }
 
     #[test]
+    fn an_interactive_text_goes_before_a_bulk_text_that_was_carried_over() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        let (sender, outcomes) = channel();
+        let told = |lane| {
+            let sender = sender.clone();
+            job(lane, move |outcome| drop(sender.send((lane, outcome.is_ok()))))
+        };
+        // Five tokens each, of which no whole number fills a batch.
+        for _ in 0..3 * BATCH_TOKENS / 5 {
+            let bulk = Job { text: "hello the the".into(), ..told(Priority::Bulk) };
+            queue.push(bulk).expect("room");
+        }
+        let mut compute = Compute::new(engine(BATCH_TOKENS), &queue, &counters);
+        compute.turn();
+        assert!(compute.bulk.is_some(), "a text was carried over");
+        queue.push(told(Priority::Interactive)).expect("room");
+        compute.turn();
+        compute.turn();
+        let batch = BATCH_TOKENS / 5;
+        let order: Vec<_> = outcomes.try_iter().collect();
+        let bulk = vec![(Priority::Bulk, true); batch];
+        assert_eq!(order, [&*bulk, &[(Priority::Interactive, true)], &bulk].concat());
+    }
+
+    #[test]
     fn a_panic_costs_its_batch_and_nothing_else() {
         let (queue, counters) = (Queue::default(), Counters::default());
         let before = push(&queue, Priority::Interactive, 1);
         let fatal = push(&queue, Priority::Bulk, 20);
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| run(engine(), &queue, &counters));
+            let thread = scope.spawn(|| run(engine(16), &queue, &counters));
             assert_eq!(codes(&before), [Ok(())]);
             assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); 20]);
             for _ in 0..3 {
@@ -247,7 +290,7 @@ mod tests {
         queue.push(fatal).expect("room");
         let after = push(&queue, Priority::Bulk, 2);
         queue.close();
-        run(engine(), &queue, &counters);
+        run(engine(16), &queue, &counters);
         assert_eq!(codes(&gathered), [Err(ErrorCode::Internal); 2]);
         assert_eq!(codes(&after), [Ok(()); 2]);
         assert_eq!(queue.unanswered(), 0);
