@@ -1,7 +1,7 @@
 //! Single rows of a matrix as f32: what looking up a token's embedding is.
 
 use super::block::{Format, GROUP, with_format};
-use super::panel::plain;
+use super::plain::{Plain, with_plain};
 use super::simd::{LANES, Op, Simd, dispatch};
 use super::{DType, Kernels, NonFiniteWeight};
 
@@ -28,11 +28,11 @@ impl Kernels {
                 let format = std::marker::PhantomData::<F>;
                 dispatch(self.isa, Row { bytes, out, format });
             },
-            plain => {
-                for (element, out) in out.iter_mut().enumerate() {
-                    *out = plain(dtype, bytes, element);
+            plain => with_plain!(dtype, P => {
+                for (out, element) in out.iter_mut().zip(P::elements(bytes)) {
+                    *out = P::value(element);
                 }
-            }
+            })
         );
         // A scale that is not finite shows in the weights, whatever their values are: zero times
         // infinity is NaN.

@@ -3,10 +3,13 @@
 //! A task is one panel of 16 output columns over all rows of activations: it unpacks the panel into
 //! its thread's scratch and runs it over the tokens, some at a time.
 
+use std::marker::PhantomData;
+
 use super::block::{Format, with_format};
 use super::math::{gelu, silu};
 use super::memory::{Cell, LINE, SharedOut, prefetch};
 use super::panel::{Panel, PanelBlock, ROWS};
+use super::plain::{Plain, with_plain};
 use super::quantize::QuantizedRows;
 use super::simd::{Op, Simd, dispatch};
 use super::workspace::{Workspace, first_error};
@@ -82,7 +85,11 @@ impl Kernels {
             with_format!(
                 weights.dtype,
                 F => self.quantized_panel::<F>(weights, first, x.quantized, scratch, &mut out),
-                plain => dispatch(self.isa, PlainPanel { weights, first, x: x.rows, scratch, out })
+                plain => with_plain!(weights.dtype, P => {
+                    let plain = PhantomData::<P>;
+                    let x = x.rows;
+                    dispatch(self.isa, PlainPanel { weights, first, x, scratch, out, plain })
+                })
             )
         }))
     }
@@ -96,7 +103,7 @@ impl Kernels {
         scratch: &mut Panel,
         out: &mut PanelOut<'_>,
     ) -> Result<(), NonFiniteWeight> {
-        let format = std::marker::PhantomData::<F>;
+        let format = PhantomData::<F>;
         let panel = dispatch(self.isa, Unpack { scratch, weights, first, format })?;
         tile::walk::<F>(self.isa, panel, x, |token, rows| {
             out.prefetch(rows.len(), x.rows());
@@ -111,7 +118,7 @@ struct Unpack<'a, 'b, F> {
     scratch: &'a mut Panel,
     weights: &'a Matrix<'b>,
     first: usize,
-    format: std::marker::PhantomData<F>,
+    format: PhantomData<F>,
 }
 
 impl<'a, F: Format> Op for Unpack<'a, '_, F> {
@@ -177,24 +184,25 @@ impl Op for Finish<'_, '_> {
 }
 
 /// Tokens that share a read of a panel that is not quantized: their accumulators fit AVX2.
-const PLAIN_TOKENS: usize = 4;
+const PLAIN_TOKENS: usize = 6;
 
 /// One panel of weights that are not quantized over all tokens.
-struct PlainPanel<'a, 'b> {
+struct PlainPanel<'a, 'b, P> {
     weights: &'a Matrix<'a>,
     first: usize,
     x: &'a [f32],
     scratch: &'a mut Panel,
     out: PanelOut<'b>,
+    plain: PhantomData<P>,
 }
 
-impl Op for PlainPanel<'_, '_> {
+impl<P: Plain> Op for PlainPanel<'_, '_, P> {
     type Output = Result<(), NonFiniteWeight>;
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) -> Self::Output {
         let cols = self.weights.cols;
-        let panel = self.scratch.unpack_plain(self.weights, self.first)?;
+        let panel = self.scratch.unpack_plain::<S, P>(simd, self.weights, self.first)?;
         let mut token = 0;
         while let Some(x) = self.x.get(token * cols..(token + PLAIN_TOKENS) * cols) {
             self.out.write(simd, token, &plain_tile::<S, PLAIN_TOKENS>(simd, panel, x));

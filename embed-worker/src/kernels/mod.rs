@@ -30,6 +30,7 @@ mod math;
 mod matmul;
 mod memory;
 mod panel;
+mod plain;
 mod quantize;
 mod simd;
 mod tile;
@@ -39,7 +40,6 @@ mod workspace;
 mod tests;
 
 pub use dtype::DType;
-use float::{bf16_to_f32, f16_to_f32};
 pub use isa::{Isa, IsaError};
 pub use matmul::{Epilogue, Output};
 pub use quantize::QuantizedRows;

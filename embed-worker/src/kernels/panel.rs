@@ -4,8 +4,9 @@
 //! part of the work; nothing else of the weights is ever copied.
 
 use super::block::{Format, GROUP};
+use super::plain::Plain;
 use super::simd::Simd;
-use super::{DType, Matrix, NonFiniteWeight, bf16_to_f32, f16_to_f32};
+use super::{Matrix, NonFiniteWeight};
 
 /// Rows of a panel: the f32 lanes of the widest registers, and twice those of AVX2.
 pub(super) const ROWS: usize = 16;
@@ -52,7 +53,8 @@ pub(super) struct Panel {
 impl Panel {
     /// Bytes of a panel of `cols` columns.
     pub(super) fn bytes(cols: usize) -> usize {
-        cols / GROUP * size_of::<PanelBlock>()
+        let quantized = cols / GROUP * size_of::<PanelBlock>();
+        quantized.max(cols * size_of::<[f32; ROWS]>())
     }
 
     /// Unpacks rows `first..first + 16` of `matrix`; beyond the last row it is repeated.
@@ -115,32 +117,59 @@ impl Panel {
         unreachable!("a scale that is not finite was seen")
     }
 
-    /// Rows `first..first + 16` of a matrix that is not quantized, as f32 by column.
+    /// Rows `first..first + 16` of a matrix that is not quantized, as f32 by column; beyond the last
+    /// row it is repeated.
     ///
     /// # Errors
     ///
     /// A weight that is not finite.
     #[inline(always)]
-    pub(super) fn unpack_plain(
+    pub(super) fn unpack_plain<S: Simd, P: Plain>(
         &mut self,
+        simd: S,
         matrix: &Matrix<'_>,
         first: usize,
     ) -> Result<&[[f32; ROWS]], NonFiniteWeight> {
-        self.plain.clear();
         self.plain.resize(matrix.cols, [0.0; ROWS]);
-        for row in 0..ROWS.min(matrix.rows - first) {
-            let bytes = matrix.row(first + row);
-            for (element, column) in self.plain.iter_mut().enumerate() {
-                let value = plain(matrix.dtype, bytes, element);
-                if !value.is_finite() {
-                    return Err(NonFiniteWeight { row: first + row, element });
+        let mut rows = [&[] as &[P::Element]; ROWS];
+        for (row, elements) in rows.iter_mut().enumerate() {
+            *elements = P::elements(matrix.row((first + row).min(matrix.rows - 1)));
+        }
+        let zero = simd.splat(0.0);
+        let mut poison = zero;
+        for (index, columns) in self.plain.chunks_mut(EIGHT).enumerate() {
+            let mut values = [[0.0; EIGHT]; ROWS];
+            for (values, row) in values.iter_mut().zip(&rows) {
+                for (value, element) in values.iter_mut().zip(&row[EIGHT * index..]) {
+                    *value = P::value(element);
                 }
-                column[row] = value;
+            }
+            let mut eight = [[0.0; ROWS]; EIGHT];
+            simd.interleave_floats(&values, &mut eight);
+            for (column, values) in columns.iter_mut().zip(&eight) {
+                poison = simd.fma(simd.load(values), zero, poison);
+                *column = *values;
             }
         }
-        Ok(&self.plain)
+        if simd.sum(poison) == 0.0 { Ok(&self.plain) } else { Err(self.first_plain(first)) }
+    }
+
+    /// The first row of a panel with a weight that is not finite, and which.
+    #[cold]
+    fn first_plain(&self, first: usize) -> NonFiniteWeight {
+        for row in 0..ROWS {
+            for (element, column) in self.plain.iter().enumerate() {
+                if !column[row].is_finite() {
+                    return NonFiniteWeight { row: first + row, element };
+                }
+            }
+        }
+        unreachable!("a weight that is not finite was seen")
     }
 }
+
+/// Columns that are turned from rows at once.
+const EIGHT: usize = 8;
 
 /// Unpacks the scales of block `index` of each of 16 rows.
 #[inline(always)]
@@ -206,20 +235,5 @@ fn finish<S: Simd, F: Format>(simd: S, block: &mut PanelBlock) {
             block.starts[0][row] = -128 * sums[row];
             block.sums[row] = sums[row] as f32 * block.scales[0][row];
         }
-    }
-}
-
-/// Element `element` of a row that is not quantized.
-///
-/// # Panics
-///
-/// If `dtype` is quantized, or the row has no such element.
-#[inline(always)]
-pub(super) fn plain(dtype: DType, row: &[u8], element: usize) -> f32 {
-    match dtype {
-        DType::F32 => f32::from_le_bytes(row.as_chunks().0[element]),
-        DType::F16 => f16_to_f32(row.as_chunks().0[element]),
-        DType::BF16 => bf16_to_f32(row.as_chunks().0[element]),
-        _ => unreachable!("{dtype} is quantized"),
     }
 }
