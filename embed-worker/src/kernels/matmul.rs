@@ -1,16 +1,15 @@
 //! Products of activations with mapped weights: `out = epilogue(x · W^T + bias)`.
 //!
-//! A task is one panel of 16 output columns over all rows of activations: it unpacks the panel into
-//! its thread's scratch and runs it over the tokens, some at a time.
+//! A task is two panels of 16 output columns over all rows of activations: it unpacks the panels
+//! into its thread's scratch and runs them over the tokens, some at a time.
 
 use std::marker::PhantomData;
 
 use super::block::{Format, with_format};
 use super::math::{gelu, silu};
 use super::memory::{Cell, LINE, SharedOut, prefetch};
-use super::panel::{Panel, PanelBlock, ROWS};
+use super::panel::{PANELS, Panel, PanelBlock, ROWS};
 use super::plain::{Plain, with_plain};
-use super::quantize::QuantizedRows;
 use super::simd::{Op, Simd, dispatch};
 use super::workspace::{Workspace, first_error};
 use super::{Activations, DType, Kernels, Matrix, NonFiniteWeight, tile};
@@ -70,46 +69,85 @@ impl Kernels {
         let out = SharedOut::new(out, (tokens, weights.rows, stride), (tokens.max(1), ROWS));
         let panels = weights.rows.div_ceil(ROWS);
         let threads = workspace.threads();
-        first_error(workspace.run(panels, |panel, scratch| {
-            let Some(cell) = out.take(0, panel) else { return Ok(()) };
-            let first = panel * ROWS;
-            let mut lanes = [0.0; ROWS];
-            if let Some(bias) = bias {
-                let bias = &bias[first..weights.rows.min(first + ROWS)];
-                lanes[..bias.len()].copy_from_slice(bias);
-            }
-            // The panel that this thread will most likely come to next.
-            let next = weights.rows_from((panel + threads) * ROWS, ROWS);
-            let mut out = PanelOut { cell, bias: lanes, epilogue, next };
-            let scratch = &mut scratch.panel;
+        first_error(workspace.run(panels.div_ceil(PANELS), |task, scratch| {
+            let product = Product { kernels: self, weights, x, bias, epilogue, threads, out: &out };
+            let (first, end) = (task * PANELS, panels.min((task + 1) * PANELS));
             with_format!(
                 weights.dtype,
-                F => self.quantized_panel::<F>(weights, first, x.quantized, scratch, &mut out),
+                F => product.quantized::<F>(first, end, &mut scratch.panels),
                 plain => with_plain!(weights.dtype, P => {
-                    let plain = PhantomData::<P>;
-                    let x = x.rows;
-                    dispatch(self.isa, PlainPanel { weights, first, x, scratch, out, plain })
+                    (first..end).try_for_each(|panel| {
+                        product.plain::<P>(panel, &mut scratch.panels[0])
+                    })
                 })
             )
         }))
     }
+}
 
-    /// One panel of quantized weights over all tokens.
-    fn quantized_panel<F: Format>(
-        self,
-        weights: &Matrix<'_>,
+/// What all tasks of a product share.
+struct Product<'a> {
+    kernels: Kernels,
+    weights: &'a Matrix<'a>,
+    x: &'a Activations<'a>,
+    bias: Option<&'a [f32]>,
+    epilogue: Epilogue,
+    threads: usize,
+    out: &'a SharedOut<'a, f32>,
+}
+
+impl<'a> Product<'a> {
+    /// Panels `first..end` of quantized weights over all tokens.
+    fn quantized<F: Format>(
+        &self,
         first: usize,
-        x: &QuantizedRows,
-        scratch: &mut Panel,
-        out: &mut PanelOut<'_>,
+        end: usize,
+        scratch: &mut [Panel; PANELS],
     ) -> Result<(), NonFiniteWeight> {
-        let format = PhantomData::<F>;
-        let panel = dispatch(self.isa, Unpack { scratch, weights, first, format })?;
-        tile::walk::<F>(self.isa, panel, x, |token, rows| {
-            out.prefetch(rows.len(), x.rows());
-            dispatch(self.isa, Finish { out, token, rows });
-        });
+        let mut unpacked = [&[] as &[PanelBlock]; PANELS];
+        let mut outs = [const { None }; PANELS];
+        let panels = scratch.iter_mut().zip(first..end).zip(unpacked.iter_mut().zip(&mut outs));
+        for ((scratch, panel), (blocks, out)) in panels {
+            let format = PhantomData::<F>;
+            let unpack = Unpack { scratch, weights: self.weights, first: panel * ROWS, format };
+            *blocks = dispatch(self.kernels.isa, unpack)?;
+            *out = self.out_of(panel);
+        }
+        let (isa, x) = (self.kernels.isa, self.x.quantized);
+        let write = |panel: usize, token: usize, rows: &[[f32; ROWS]]| {
+            if let Some(out) = &mut outs[panel] {
+                out.prefetch(rows.len(), x.rows());
+                dispatch(isa, Finish { out, token, rows });
+            }
+        };
+        if first + 1 == end {
+            tile::walk::<F, 1>(isa, [unpacked[0]], x, write);
+        } else {
+            tile::walk::<F, PANELS>(isa, unpacked, x, write);
+        }
         Ok(())
+    }
+
+    /// A panel of weights that are not quantized over all tokens.
+    fn plain<P: Plain>(&self, panel: usize, scratch: &mut Panel) -> Result<(), NonFiniteWeight> {
+        let Some(out) = self.out_of(panel) else { return Ok(()) };
+        let (weights, first, x) = (self.weights, panel * ROWS, self.x.rows);
+        let plain = PhantomData::<P>;
+        dispatch(self.kernels.isa, PlainPanel { weights, first, x, scratch, out, plain })
+    }
+
+    /// Where panel `panel` goes.
+    fn out_of(&self, panel: usize) -> Option<PanelOut<'a>> {
+        let cell = self.out.take(0, panel)?;
+        let (rows, first) = (self.weights.rows, panel * ROWS);
+        let mut lanes = [0.0; ROWS];
+        if let Some(bias) = self.bias {
+            let bias = &bias[first..rows.min(first + ROWS)];
+            lanes[..bias.len()].copy_from_slice(bias);
+        }
+        // What this thread will most likely come to next, if all are equally fast.
+        let next = self.weights.rows_from(first + self.threads * PANELS * ROWS, ROWS);
+        Some(PanelOut { cell, bias: lanes, epilogue: self.epilogue, next })
     }
 }
 

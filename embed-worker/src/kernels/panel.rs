@@ -11,6 +11,9 @@ use super::{Matrix, NonFiniteWeight};
 /// Rows of a panel: the f32 lanes of the widest registers, and twice those of AVX2.
 pub(super) const ROWS: usize = 16;
 
+/// Panels of one task.
+pub(super) const PANELS: usize = 2;
+
 /// Values of one row that a dot instruction takes at once.
 pub(super) const QUAD: usize = 4;
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NonFiniteWeight;
 use super::attention::AttentionScratch;
-use super::panel::Panel;
+use super::panel::{PANELS, Panel};
 use crate::threads::Pool;
 
 /// A pool of threads with a scratch for each.
@@ -17,7 +17,7 @@ pub struct Workspace {
 /// What one thread needs, kept from one task to the next.
 #[derive(Debug, Default)]
 pub(super) struct ThreadScratch {
-    pub(super) panel: Panel,
+    pub(super) panels: [Panel; PANELS],
     pub(super) attention: AttentionScratch,
 }
 
@@ -32,7 +32,7 @@ impl Workspace {
     /// Bytes of scratch that one thread comes to for products of up to `cols` columns and attention
     /// over `tokens` tokens of heads `head_dim` wide.
     pub fn thread_bytes(cols: usize, tokens: usize, head_dim: usize) -> usize {
-        Panel::bytes(cols) + AttentionScratch::bytes(tokens, head_dim)
+        PANELS * Panel::bytes(cols) + AttentionScratch::bytes(tokens, head_dim)
     }
 
     /// Threads that compute.

@@ -8,21 +8,25 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::Rows;
+use super::{Rows, Tile};
 use crate::kernels::block::Format;
 use crate::kernels::isa::Avx2;
 use crate::kernels::panel::{PanelBlock, ROWS};
 
 /// See [`super::portable::tile`], whose bits these are.
 #[inline]
-pub(in crate::kernels) fn tile<F: Format, const T: usize>(
+pub(super) fn tile<F: Format, const P: usize, const T: usize>(
     _: Avx2,
-    panel: &[PanelBlock],
+    panels: [&[PanelBlock]; P],
     _: PhantomData<F>,
     rows: &Rows<'_, T>,
-) -> [[f32; ROWS]; T] {
-    // SAFETY: the token exists, so the processor has these features.
-    unsafe { run::<F, T>(panel, rows) }
+) -> Tile<P, T> {
+    let mut out = [[[0.0; ROWS]; T]; P];
+    for (out, panel) in out.iter_mut().zip(panels) {
+        // SAFETY: the token exists, so the processor has these features.
+        *out = unsafe { run::<F, T>(panel, rows) };
+    }
+    out
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

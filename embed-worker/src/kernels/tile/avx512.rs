@@ -1,5 +1,8 @@
 //! AVX-512 with VNNI: 16 rows of weights in one register, a quad of columns an instruction.
 //!
+//! Two panels at once, so that an activation which is broadcast from memory serves two dots: the
+//! load units would else be as busy as the multipliers.
+//!
 //! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to each 32-bit lane without
 //! saturating. The activations are the unsigned side, with an offset of 128; the accumulator starts
 //! at -128 times the weights' sum, so that the offset is gone at the end.
@@ -8,81 +11,91 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::Rows;
+use super::{Rows, Tile};
 use crate::kernels::block::Format;
 use crate::kernels::isa::Avx512Vnni;
 use crate::kernels::panel::{PanelBlock, ROWS};
 
 /// See [`super::portable::tile`], whose bits these are.
 #[inline]
-pub(in crate::kernels) fn tile<F: Format, const T: usize>(
+pub(super) fn tile<F: Format, const P: usize, const T: usize>(
     _: Avx512Vnni,
-    panel: &[PanelBlock],
+    panels: [&[PanelBlock]; P],
     _: PhantomData<F>,
     rows: &Rows<'_, T>,
-) -> [[f32; ROWS]; T] {
+) -> Tile<P, T> {
     // SAFETY: the token exists, so the processor has these features.
-    unsafe { run::<F, T>(panel, rows) }
+    unsafe { run::<F, P, T>(panels, rows) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn run<F: Format, const T: usize>(panel: &[PanelBlock], rows: &Rows<'_, T>) -> [[f32; ROWS]; T] {
-    let mut sums = [_mm512_setzero_ps(); T];
-    for (index, block) in panel.iter().enumerate() {
-        let mut low = [integers(&block.starts[0]); T];
-        for column in 0..if F::HALVES { 4 } else { 8 } {
-            let weights = bytes(&block.quads[column]);
-            for t in 0..T {
-                low[t] = _mm512_dpbusd_epi32(low[t], quad(rows.q[t][index][column]), weights);
+fn run<F: Format, const P: usize, const T: usize>(
+    panels: [&[PanelBlock]; P],
+    rows: &Rows<'_, T>,
+) -> Tile<P, T> {
+    let blocks = panels[0].len();
+    let mut cut = panels;
+    for p in 0..P {
+        cut[p] = &panels[p][..blocks];
+    }
+    let mut sums = [[_mm512_setzero_ps(); T]; P];
+    for index in 0..blocks {
+        let mut products = [[_mm512_setzero_ps(); T]; P];
+        for half in 0..if F::HALVES { 2 } else { 1 } {
+            let quads = if F::HALVES { 4 * half..4 * half + 4 } else { 0..8 };
+            let mut dots = [[_mm512_setzero_si512(); T]; P];
+            for p in 0..P {
+                dots[p] = [integers(&cut[p][index].starts[half]); T];
             }
-        }
-        let scales = floats(&block.scales[0]);
-        let mut dots = [_mm512_setzero_ps(); T];
-        for t in 0..T {
-            dots[t] = _mm512_mul_ps(_mm512_cvtepi32_ps(low[t]), scales);
-        }
-        if F::HALVES {
-            let mut high = [integers(&block.starts[1]); T];
-            for column in 4..8 {
-                let weights = bytes(&block.quads[column]);
+            for column in quads {
+                let mut weights = [_mm512_setzero_si512(); P];
+                for p in 0..P {
+                    weights[p] = bytes(&cut[p][index].quads[column]);
+                }
                 for t in 0..T {
-                    high[t] = _mm512_dpbusd_epi32(high[t], quad(rows.q[t][index][column]), weights);
+                    let q = quad(rows.q[t][index][column]);
+                    for p in 0..P {
+                        dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], q, weights[p]);
+                    }
                 }
             }
-            let scales = floats(&block.scales[1]);
-            for t in 0..T {
-                dots[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[t]), scales, dots[t]);
+            for p in 0..P {
+                let scales = floats(&cut[p][index].scales[half]);
+                for t in 0..T {
+                    let dot = _mm512_cvtepi32_ps(dots[p][t]);
+                    products[p][t] = if half == 0 {
+                        _mm512_mul_ps(dot, scales)
+                    } else {
+                        _mm512_fmadd_ps(dot, scales, products[p][t])
+                    };
+                }
             }
         }
         for t in 0..T {
-            let d = _mm512_set1_ps(rows.meta[t][index].d);
-            sums[t] = _mm512_fmadd_ps(dots[t], d, sums[t]);
-        }
-        if F::MINIMUM {
-            let minimums = floats(&block.minimums[0]);
-            for t in 0..T {
-                let meta = &rows.meta[t][index];
-                let sum = _mm512_set1_ps(if F::HALVES { meta.half_sums[0] } else { meta.sum });
-                sums[t] = _mm512_fmadd_ps(minimums, sum, sums[t]);
+            let meta = &rows.meta[t][index];
+            let (d, m) = (_mm512_set1_ps(meta.d), _mm512_set1_ps(meta.m));
+            for p in 0..P {
+                let block = &cut[p][index];
+                let mut sum = _mm512_fmadd_ps(products[p][t], d, sums[p][t]);
+                if F::MINIMUM && F::HALVES {
+                    for half in 0..2 {
+                        let of_x = _mm512_set1_ps(meta.half_sums[half]);
+                        sum = _mm512_fmadd_ps(floats(&block.minimums[half]), of_x, sum);
+                    }
+                } else if F::MINIMUM {
+                    let of_x = _mm512_set1_ps(meta.sum);
+                    sum = _mm512_fmadd_ps(floats(&block.minimums[0]), of_x, sum);
+                }
+                sums[p][t] = _mm512_fmadd_ps(floats(&block.sums), m, sum);
             }
-        }
-        if F::MINIMUM && F::HALVES {
-            let minimums = floats(&block.minimums[1]);
-            for t in 0..T {
-                let sum = _mm512_set1_ps(rows.meta[t][index].half_sums[1]);
-                sums[t] = _mm512_fmadd_ps(minimums, sum, sums[t]);
-            }
-        }
-        let weights = floats(&block.sums);
-        for t in 0..T {
-            let m = _mm512_set1_ps(rows.meta[t][index].m);
-            sums[t] = _mm512_fmadd_ps(weights, m, sums[t]);
         }
     }
-    let mut out = [[0.0; ROWS]; T];
-    for t in 0..T {
-        // SAFETY: the array is valid for 16 floats, and no alignment is asked for.
-        unsafe { _mm512_storeu_ps(out[t].as_mut_ptr(), sums[t]) };
+    let mut out = [[[0.0; ROWS]; T]; P];
+    for p in 0..P {
+        for t in 0..T {
+            // SAFETY: the array is valid for 16 floats, and no alignment is asked for.
+            unsafe { _mm512_storeu_ps(out[p][t].as_mut_ptr(), sums[p][t]) };
+        }
     }
     out
 }
