@@ -102,9 +102,9 @@ export function node(source, { args = [], env = {}, cwd = root, onSpawn, imports
   return ending(child, onSpawn)
 }
 
-/** The same for a file. */
-export function nodeFile(file, { cwd = root, args = [] } = {}) {
-  return ending(spawn(process.execPath, [...args, file], { cwd, stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true }))
+/** The same for a file, with `args` for Node before it and `after` for the program behind it. */
+export function nodeFile(file, { cwd = root, args = [], after = [] } = {}) {
+  return ending(spawn(process.execPath, [...args, file, ...after], { cwd, stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true }))
 }
 
 function ending(child, onSpawn) {
