@@ -32,6 +32,7 @@ mod memory;
 mod panel;
 mod plain;
 mod quantize;
+pub mod roof;
 mod simd;
 mod tile;
 mod workspace;

@@ -1,0 +1,114 @@
+//! What the processor could do at best: the scale that measured products are read against.
+#![expect(unsafe_code, reason = "loops of the very instructions, which no compiler may shorten")]
+
+use std::time::Instant;
+
+use super::{Isa, Kernels};
+
+/// Rounds of a loop that is timed.
+const ROUNDS: u64 = 2_000_000;
+
+/// Loops timed; the fastest counts, because whatever disturbs a loop makes it slower.
+const TRIES: usize = 7;
+
+impl Kernels {
+    /// Multiplications and additions of int8 that one core does in a second, with nothing but the
+    /// dot instructions of this instruction set on registers; `None` for the portable one, which has
+    /// none.
+    pub fn integer_roof(self) -> Option<f64> {
+        match self.isa {
+            Isa::Portable => None,
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token exists, so the processor has these instructions.
+            Isa::Avx2(_) => Some(best(|| unsafe { madd() })),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512Vnni(_) => Some(best(|| unsafe { dpbusd() })),
+        }
+    }
+}
+
+/// Bytes that one core reads in a second from memory that no cache holds.
+pub fn memory_roof() -> f64 {
+    const BYTES: usize = 256 * 1024 * 1024;
+    let data = vec![1_u8; BYTES];
+    let (chunks, _) = data.as_chunks::<8>();
+    let seconds = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        let sums = chunks.chunks_exact(8).fold([0_u64; 8], |mut sums, chunk| {
+            for (sum, bytes) in sums.iter_mut().zip(chunk) {
+                *sum = sum.wrapping_add(u64::from_le_bytes(*bytes));
+            }
+            sums
+        });
+        std::hint::black_box(sums);
+        start.elapsed().as_secs_f64()
+    });
+    BYTES as f64 / seconds.fold(f64::INFINITY, f64::min)
+}
+
+/// The best rate of a loop that gives how much it did.
+fn best(run: impl Fn() -> u64) -> f64 {
+    let rates = (0..TRIES).map(|_| {
+        let start = Instant::now();
+        let done = run();
+        done as f64 / start.elapsed().as_secs_f64()
+    });
+    rates.fold(0.0, f64::max)
+}
+
+/// Sixteen independent `vpdpbusd` of 512 bits a round; gives the products.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dpbusd() -> u64 {
+    // SAFETY: registers that are named as clobbered, and a counter.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "vpdpbusd zmm0, zmm30, zmm31", "vpdpbusd zmm1, zmm30, zmm31",
+            "vpdpbusd zmm2, zmm30, zmm31", "vpdpbusd zmm3, zmm30, zmm31",
+            "vpdpbusd zmm4, zmm30, zmm31", "vpdpbusd zmm5, zmm30, zmm31",
+            "vpdpbusd zmm6, zmm30, zmm31", "vpdpbusd zmm7, zmm30, zmm31",
+            "vpdpbusd zmm8, zmm30, zmm31", "vpdpbusd zmm9, zmm30, zmm31",
+            "vpdpbusd zmm10, zmm30, zmm31", "vpdpbusd zmm11, zmm30, zmm31",
+            "vpdpbusd zmm12, zmm30, zmm31", "vpdpbusd zmm13, zmm30, zmm31",
+            "vpdpbusd zmm14, zmm30, zmm31", "vpdpbusd zmm15, zmm30, zmm31",
+            "dec {rounds}",
+            "jnz 2b",
+            rounds = inout(reg) ROUNDS => _,
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
+            out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
+            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
+            out("zmm30") _, out("zmm31") _,
+            options(nomem, nostack),
+        );
+    }
+    ROUNDS * 16 * 64
+}
+
+/// Four independent `vpmaddubsw`, `vpmaddwd`, `vpaddd` of 256 bits a round; gives the products.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn madd() -> u64 {
+    // SAFETY: registers that are named as clobbered, and a counter.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "vpmaddubsw ymm4, ymm14, ymm15", "vpmaddubsw ymm5, ymm14, ymm15",
+            "vpmaddubsw ymm6, ymm14, ymm15", "vpmaddubsw ymm7, ymm14, ymm15",
+            "vpmaddwd ymm4, ymm4, ymm13", "vpmaddwd ymm5, ymm5, ymm13",
+            "vpmaddwd ymm6, ymm6, ymm13", "vpmaddwd ymm7, ymm7, ymm13",
+            "vpaddd ymm0, ymm0, ymm4", "vpaddd ymm1, ymm1, ymm5",
+            "vpaddd ymm2, ymm2, ymm6", "vpaddd ymm3, ymm3, ymm7",
+            "dec {rounds}",
+            "jnz 2b",
+            rounds = inout(reg) ROUNDS => _,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+            out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+            out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nomem, nostack),
+        );
+    }
+    ROUNDS * 4 * 32
+}
