@@ -34,7 +34,7 @@ test('an interactive text does not wait for an array', async () => {
   const texts = Array.from({ length: 3000 }, (_, i) => `a text of a long index, number ${i}`)
   const array = embed(texts, { onProgress: (n) => (done = n) })
   const vector = await embed('the question of a person')
-  assert.ok(done < texts.length, 'the array was done before')
+  assert.ok(done < texts.length / 2, `${done} texts of the array were done before`)
   assertSame(vector, await embed('the question of a person'))
   assert.equal((await array).length, texts.length)
 })

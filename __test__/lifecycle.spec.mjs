@@ -1,7 +1,7 @@
 // Who lives how long: Node, the worker, and the files between them.
 
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
@@ -13,7 +13,10 @@ const runtime = useRuntime()
 /** A fresh runtime directory below this file's own, for a test that counts workers. */
 function fresh(name) {
   const dir = `${runtime}-${name}`
-  after(() => nothingLeft(dir))
+  after(async () => {
+    await nothingLeft(dir)
+    rmSync(dir, { recursive: true, force: true })
+  })
   return dir
 }
 
