@@ -235,7 +235,7 @@ const ZERO: __m256i = unsafe { std::mem::zeroed() };
 /// Transposes 8 rows of 8 quads of bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+pub(super) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     // Pairs of rows, then pairs of pairs, within halves of 128 bits; then halves change places.
     let mut pairs = [ZERO; 8];
     for i in 0..4 {

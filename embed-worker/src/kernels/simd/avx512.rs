@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::transpose;
 use super::{LANES, Simd};
 use crate::kernels::isa::{Avx2, Avx512Vnni};
 
@@ -85,13 +86,14 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
-        // Wider registers would need more shuffles; rows that were just stored are loaded as such.
-        self.avx2().interleave(rows, columns);
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { interleave(rows, columns) }
     }
 
     #[inline(always)]
     fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
-        self.avx2().interleave_floats(rows, columns);
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { interleave(rows, columns) }
     }
 
     #[inline(always)]
@@ -129,6 +131,32 @@ fn store_low_bytes(value: __m512, to: &mut [u8; LANES]) {
 #[target_feature(enable = "avx512f,avx512dq")]
 fn halves(value: __m512) -> (__m256, __m256) {
     (_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value))
+}
+
+/// Transposes 16 rows of 8 quads of bytes: `A` is 32 bytes, `B` is 64.
+///
+/// Rows that were just stored are loaded as they were stored, and columns stored as they are loaded
+/// next: a processor hands on what is not in the cache yet only if the sizes are the same.
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn interleave<A, B>(rows: &[A; LANES], columns: &mut [B; 8]) {
+    const { assert!(size_of::<A>() == 32 && size_of::<B>() == 64) };
+    let zero = _mm256_setzero_si256();
+    let mut halves = [[zero; 8]; 2];
+    for (half, from) in halves.iter_mut().enumerate() {
+        for (row, from) in from.iter_mut().enumerate() {
+            let bytes = &raw const rows[8 * half + row];
+            // SAFETY: `A` has 32 bytes, and no alignment is asked for.
+            *from = unsafe { _mm256_loadu_si256(bytes.cast()) };
+        }
+        *from = transpose(*from);
+    }
+    for (column, to) in columns.iter_mut().enumerate() {
+        let low = _mm512_castsi256_si512(halves[0][column]);
+        let value = _mm512_inserti64x4::<1>(low, halves[1][column]);
+        // SAFETY: `B` has 64 bytes, and no alignment is asked for.
+        unsafe { _mm512_storeu_si512((&raw mut *to).cast(), value) };
+    }
 }
 
 #[inline]
