@@ -145,6 +145,11 @@ impl Engine {
         self.encoder.hyper()
     }
 
+    /// The model, for who measures its parts.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
     /// Pieces of the vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.tokenizer.vocabulary()

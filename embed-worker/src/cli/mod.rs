@@ -2,6 +2,7 @@
 //!
 //! The only place of this crate that writes to standard output.
 
+mod bench;
 mod embed;
 mod info;
 mod model_path;
@@ -35,6 +36,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Tell what a GGUF model is
     Info(info::InfoArgs),
+    /// Measure what a model reaches on this machine, beside what the machine could do
+    Bench(bench::BenchArgs),
 }
 
 /// How to compute; nothing here changes a vector.
@@ -72,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,

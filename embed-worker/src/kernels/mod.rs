@@ -21,6 +21,7 @@
 
 mod attention;
 mod block;
+mod buffer;
 mod dequantize;
 pub mod dtype;
 mod elementwise;
@@ -40,6 +41,7 @@ mod workspace;
 #[cfg(test)]
 mod tests;
 
+pub use buffer::Buffer;
 pub use dtype::DType;
 pub use isa::{Isa, IsaError};
 pub use matmul::{Epilogue, Output};
@@ -90,6 +92,11 @@ impl<'a> Matrix<'a> {
         let bytes = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
         assert!(bytes == Some(data.len()), "{rows} x {cols} of {dtype} in {} bytes", data.len());
         Self { dtype, rows, cols, row_bytes: row_bytes.unwrap_or(0), data }
+    }
+
+    /// Its type, rows and columns.
+    pub fn shape(&self) -> (DType, usize, usize) {
+        (self.dtype, self.rows, self.cols)
     }
 
     /// The bytes of `count` rows from `first` on, or of as many as there are.

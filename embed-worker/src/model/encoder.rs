@@ -18,7 +18,7 @@ use super::scratch::{Scratch, TILE_TOKENS};
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::{Activations, Epilogue, Kernels, Output, QuantizedRows, Workspace};
+use crate::kernels::{Activations, Epilogue, Kernels, Matrix, Output, QuantizedRows, Workspace};
 
 /// A model ready to run, with its buffers.
 #[derive(Debug)]
@@ -55,6 +55,12 @@ impl Encoder {
     /// The kernels that it computes with.
     pub fn kernels(&self) -> Kernels {
         self.kernels
+    }
+
+    /// The matrices that a forward pass multiplies with, in its order, with the kind of each.
+    pub fn products(&self) -> impl Iterator<Item = (&'static str, Matrix<'_>)> {
+        let blocks = self.weights.blocks.iter();
+        blocks.flat_map(Block::products).map(|(kind, linear)| (kind, linear.matrix()))
     }
 
     /// Bytes of buffers that a batch of `tokens` tokens in one text needs.

@@ -5,7 +5,7 @@
 
 use super::hyper::{Hyperparameters, Rope};
 use super::token_batch::TokenBatch;
-use crate::kernels::QuantizedRows;
+use crate::kernels::{Buffer, QuantizedRows};
 
 /// Tokens that go through a product together.
 ///
@@ -17,15 +17,15 @@ pub(super) const TILE_TOKENS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// Token states, `[tokens, hidden]`.
-    pub(super) states: Vec<f32>,
+    pub(super) states: Buffer,
     /// Queries, keys and values side by side, `[tokens, 3 * hidden]`.
-    pub(super) qkv: Vec<f32>,
+    pub(super) qkv: Buffer,
     /// What attention gives, `[tokens, hidden]`.
-    pub(super) attended: Vec<f32>,
+    pub(super) attended: Buffer,
     /// What a product adds to the states, `[tile, hidden]`.
-    pub(super) delta: Vec<f32>,
+    pub(super) delta: Buffer,
     /// The feed-forward layer's inside, `[tile, inner]`.
-    pub(super) inner: Vec<f32>,
+    pub(super) inner: Buffer,
     /// A tile's rows as int8.
     pub(super) quantized: QuantizedRows,
     /// Tokens whose states stopped being finite, `[tokens]`.
@@ -49,11 +49,11 @@ impl Scratch {
     pub(super) fn reserve(&mut self, hyper: &Hyperparameters, batch: &TokenBatch) {
         let tokens = batch.tokens();
         let tile = tokens.min(TILE_TOKENS);
-        grow(&mut self.states, tokens * hyper.hidden);
-        grow(&mut self.qkv, tokens * 3 * hyper.hidden);
-        grow(&mut self.attended, tokens * hyper.hidden);
-        grow(&mut self.delta, tile * hyper.hidden);
-        grow(&mut self.inner, tile * hyper.inner);
+        self.states.grow(tokens * hyper.hidden);
+        self.qkv.grow(tokens * 3 * hyper.hidden);
+        self.attended.grow(tokens * hyper.hidden);
+        self.delta.grow(tile * hyper.hidden);
+        self.inner.grow(tile * hyper.inner);
         self.rows.clear();
         self.rows.resize(batch.texts() * hyper.hidden, 0.0);
         if let Some(rope) = hyper.rope {
@@ -62,12 +62,6 @@ impl Scratch {
         }
         self.broken.clear();
         self.broken.resize(tokens, false);
-    }
-}
-
-fn grow(buffer: &mut Vec<f32>, elements: usize) {
-    if buffer.len() < elements {
-        buffer.resize(elements, 0.0);
     }
 }
 

@@ -184,6 +184,18 @@ impl Find<'_> {
     }
 }
 
+impl Block {
+    /// Its products, with the kind of each.
+    pub(super) fn products(&self) -> impl Iterator<Item = (&'static str, &Linear)> {
+        self.qkv
+            .iter()
+            .map(|linear| ("qkv", linear))
+            .chain([("attn_output", &self.attn_output), ("ffn_up", &self.ffn_up)])
+            .chain(self.ffn_gate.iter().map(|linear| ("ffn_gate", linear)))
+            .chain([("ffn_down", &self.ffn_down)])
+    }
+}
+
 impl Norm {
     /// Scale and shift.
     pub(super) fn parts(&self) -> (&[f32], &[f32]) {

@@ -1,0 +1,257 @@
+//! `embed-worker bench`: what a model reaches here, and what the machine could do.
+//!
+//! Products are timed as a forward pass meets them, layer after layer, so that their weights come
+//! from where they would come from; each figure is a median of rounds.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{ComputeArgs, failed, model_path};
+use crate::batch::Failure;
+use crate::config::BATCH_TOKENS;
+use crate::engine::{Engine, EngineOptions, TokenBatch};
+use crate::kernels::{
+    Activations, Buffer, Epilogue, Isa, Kernels, Matrix, Output, QuantizedRows, Workspace, roof,
+};
+
+/// Rounds of a measurement at least, and for how long more are added.
+const ROUNDS_MIN: usize = 5;
+const ROUNDS_TIME: Duration = Duration::from_millis(400);
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// The GGUF file [default: the model that ships with the package]
+    #[arg(env = "EMBED_MODEL", value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Tokens that go through a product together; several may be given
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [12, 64, 256],
+          value_parser = tokens)]
+    tokens: Vec<usize>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+fn tokens(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(tokens) if (1..=BATCH_TOKENS).contains(&tokens) => Ok(tokens),
+        _ => Err(format!("a number from 1 to {BATCH_TOKENS} is wanted")),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    threads: usize,
+    memory_gb_s: f64,
+    instruction_sets: Vec<IsaReport>,
+}
+
+#[derive(Serialize)]
+struct IsaReport {
+    kernels: String,
+    /// Of all threads together.
+    integer_roof_gmac_s: Option<f64>,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    tokens: usize,
+    what: String,
+    milliseconds: f64,
+    gmac_s: f64,
+    /// Of the integer roof.
+    roof_share: Option<f64>,
+    /// Bytes of weights a second.
+    weights_gb_s: f64,
+}
+
+pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let model = model_path::resolve(args.model.as_ref())?;
+    let options = args.compute.options();
+    let sets = match args.compute.isa {
+        Some(isa) => vec![isa],
+        // Plain Rust is the law, not a contender; where there is nothing else it is measured.
+        None => {
+            let all = Isa::all_supported();
+            all.iter().copied().filter(|isa| *isa != Isa::Portable || all.len() == 1).collect()
+        }
+    };
+    let mut report = Report {
+        model: String::new(),
+        threads: options.threads,
+        memory_gb_s: roof::memory_roof() / 1e9,
+        instruction_sets: Vec::new(),
+    };
+    for isa in sets {
+        let mut engine = Engine::open(&model, &EngineOptions { isa, ..options })
+            .map_err(|error| failed(&Failure::from(&error)))?;
+        report.model.clone_from(&engine.info().name);
+        report.instruction_sets.push(measure(&mut engine, isa, options.threads, &args.tokens)?);
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write_table(&mut out, &report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(
+    engine: &mut Engine,
+    isa: Isa,
+    threads: usize,
+    token_counts: &[usize],
+) -> anyhow::Result<IsaReport> {
+    let kernels = Kernels::new(isa);
+    let integer_roof = kernels.integer_roof().map(|roof| roof * threads as f64 / 1e9);
+    let mut workspace = Workspace::new(threads);
+    let mut rows = Vec::new();
+    for &tokens in token_counts {
+        let mut kinds: Vec<(String, Vec<Matrix<'_>>)> = Vec::new();
+        for (kind, matrix) in engine.encoder().products() {
+            let (dtype, outputs, inputs) = matrix.shape();
+            let name = format!("{kind} {dtype} {outputs}x{inputs}");
+            match kinds.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, matrices)) => matrices.push(matrix),
+                None => kinds.push((name, vec![matrix])),
+            }
+        }
+        let (mut all_macs, mut all_bytes) = (0.0, 0.0);
+        for (what, matrices) in kinds {
+            let macs: f64 = matrices.iter().map(|matrix| macs(matrix, tokens)).sum();
+            let bytes: f64 = matrices.iter().map(bytes).sum();
+            let time = products(kernels, &mut workspace, &matrices, tokens)?;
+            rows.push(row(tokens, what, time, macs, bytes, integer_roof));
+            (all_macs, all_bytes) = (all_macs + macs, all_bytes + bytes);
+        }
+        let time = forward(engine, tokens)?;
+        let what = format!("whole forward pass ({:.0} tokens/s)", tokens as f64 / time);
+        rows.push(row(tokens, what, time, all_macs, all_bytes, integer_roof));
+    }
+    Ok(IsaReport { kernels: engine.kernels(), integer_roof_gmac_s: integer_roof, rows })
+}
+
+fn macs(matrix: &Matrix<'_>, tokens: usize) -> f64 {
+    let (_, outputs, inputs) = matrix.shape();
+    (outputs * inputs * tokens) as f64
+}
+
+fn bytes(matrix: &Matrix<'_>) -> f64 {
+    let (dtype, outputs, inputs) = matrix.shape();
+    (dtype.row_bytes(inputs).unwrap_or(0) * outputs) as f64
+}
+
+fn row(
+    tokens: usize,
+    what: String,
+    time: f64,
+    macs: f64,
+    bytes: f64,
+    integer_roof: Option<f64>,
+) -> Row {
+    let gmac_s = macs / time / 1e9;
+    Row {
+        tokens,
+        what,
+        milliseconds: time * 1e3,
+        gmac_s,
+        roof_share: integer_roof.map(|roof| gmac_s / roof),
+        weights_gb_s: bytes / time / 1e9,
+    }
+}
+
+/// Seconds of the products of some tokens with every matrix, one after the other.
+fn products(
+    kernels: Kernels,
+    workspace: &mut Workspace,
+    matrices: &[Matrix<'_>],
+    tokens: usize,
+) -> anyhow::Result<f64> {
+    let (_, outputs, inputs) = matrices[0].shape();
+    let x: Vec<f32> =
+        (0..tokens * inputs).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
+    let mut quantized = QuantizedRows::default();
+    kernels.quantize(workspace, &x, inputs, &mut quantized);
+    let activations = Activations { rows: &x, quantized: &quantized };
+    let mut out = Buffer::default();
+    out.grow(tokens * outputs);
+    median(|| {
+        for matrix in matrices {
+            let output = Output { out: &mut out, stride: outputs, epilogue: Epilogue::Store };
+            kernels.matmul(workspace, matrix, &activations, None, output)?;
+        }
+        Ok(())
+    })
+}
+
+/// Seconds of a forward pass over one text of so many tokens.
+fn forward(engine: &mut Engine, tokens: usize) -> anyhow::Result<f64> {
+    let vocabulary = engine.vocabulary();
+    let mut batch = TokenBatch::new();
+    let mut left = tokens;
+    while left > 0 {
+        let text = left.min(engine.info().context_tokens);
+        let ids: Vec<u32> = (0..text).map(|i| (i * 7919 % vocabulary) as u32).collect();
+        batch.push(&ids);
+        left -= text;
+    }
+    median(|| {
+        engine.embed(&batch).map_err(|error| failed(&Failure::from(&error)))?;
+        Ok(())
+    })
+}
+
+/// The median time of a run, in seconds.
+fn median(mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    run()?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < ROUNDS_MIN || start.elapsed() < ROUNDS_TIME {
+        let round = Instant::now();
+        run()?;
+        times.push(round.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn write_table(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{}, {} threads, one core reads {:.1} GB/s",
+        report.model, report.threads, report.memory_gb_s
+    )?;
+    for set in &report.instruction_sets {
+        writeln!(out)?;
+        match set.integer_roof_gmac_s {
+            Some(roof) => writeln!(out, "{}: integer roof {roof:.0} GMAC/s", set.kernels)?,
+            None => writeln!(out, "{}", set.kernels)?,
+        }
+        writeln!(
+            out,
+            "{:>6}  {:<44} {:>9} {:>8} {:>6} {:>12}",
+            "tokens", "product", "ms", "GMAC/s", "roof", "weights GB/s"
+        )?;
+        for row in &set.rows {
+            let share = row
+                .roof_share
+                .map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0));
+            writeln!(
+                out,
+                "{:>6}  {:<44} {:>9.3} {:>8.1} {share:>6} {:>12.1}",
+                row.tokens, row.what, row.milliseconds, row.gmac_s, row.weights_gb_s
+            )?;
+        }
+    }
+    Ok(())
+}
