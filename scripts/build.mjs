@@ -23,7 +23,9 @@ export function addonPath() {
 }
 
 /** A failure that its message explains: no stack trace is wanted. */
-export class Failure extends Error {}
+export class Failure extends Error {
+  exitCode = 1
+}
 
 /** Runs a program in the package's folder with stdout on stderr; fails unless it succeeds. */
 export function run(program, args, options = {}) {
@@ -85,7 +87,7 @@ export async function report(main) {
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     console.error(error.message)
-    process.exitCode = 1
+    process.exitCode = error.exitCode
   }
 }
 
