@@ -16,7 +16,8 @@ use crate::batch::Failure;
 use crate::config::BATCH_TOKENS;
 use crate::engine::{Engine, EngineOptions, TokenBatch};
 use crate::kernels::{
-    Activations, Buffer, Epilogue, Isa, Kernels, Matrix, Output, QuantizedRows, Workspace, roof,
+    Activations, Buffer, Epilogue, Forms, Isa, Kernels, Matrix, Output, Product, QuantizedRows,
+    Workspace, roof,
 };
 
 /// Rounds of a measurement at least, and for how long more are added.
@@ -182,14 +183,18 @@ fn products(
     let x: Vec<f32> =
         (0..tokens * inputs).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
     let mut quantized = QuantizedRows::default();
-    kernels.quantize(workspace, &x, inputs, &mut quantized);
+    let forms = Forms::of(matrices.iter().map(|matrix| matrix.shape().0));
+    kernels.quantize(workspace, &x, inputs, forms, &mut quantized);
     let activations = Activations { rows: &x, quantized: &quantized };
     let mut out = Buffer::default();
     out.grow(tokens * outputs);
     median(|| {
         for matrix in matrices {
             let output = Output { out: &mut out, stride: outputs, epilogue: Epilogue::Store };
-            kernels.matmul(workspace, matrix, &activations, None, output)?;
+            let product = Product { weights: *matrix, bias: None };
+            kernels
+                .matmul(workspace, &[product], &activations, output)
+                .map_err(|(_, error)| error)?;
         }
         Ok(())
     })

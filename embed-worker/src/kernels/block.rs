@@ -3,23 +3,26 @@
 //! `weight = scale * value + minimum`, where scale and minimum belong to 32 or to 16 weights.
 //! Layouts and formulas are those of `ggml-common.h` and `ggml-quants.c` of llama.cpp; all multi-byte
 //! fields are little-endian, and no block has an alignment.
+//!
+//! This is the law, one row at a time; `unpack` does the same for 16 rows at once.
 #![expect(non_camel_case_types, reason = "GGUF's own spelling, so that it can be searched")]
 
 use super::DType;
+use super::panel::SLICE;
 use super::simd::{LANES, Simd};
 
 /// Weights that share a step of a dot product.
 pub(super) const GROUP: usize = 32;
 
 /// The values that the 4-bit indices of `IQ4_NL` and `IQ4_XS` stand for (`kvalues_iq4nl`).
-const IQ4_VALUES: [i8; 16] =
+pub(super) const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Scales of a block at most: two for each of eight groups.
 pub(super) const SCALES_MAX: usize = 16;
 
-/// Scales and minimums of a block, in the order of what they belong to: [`Format::SCALES`] of them,
-/// and what lies beyond means nothing. Minimums are zero where the format has none.
+/// Scales and minimums of a block, in the order of what they belong to: one for each part, or for
+/// each half of one, and what lies beyond means nothing. Minimums are zero where the format has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scales {
     pub(super) scales: [f32; SCALES_MAX],
@@ -39,10 +42,14 @@ pub(super) trait Format {
     const PARTS: usize = Self::DTYPE.block_elements() / GROUP;
     /// Whether each half of a group has a scale of its own.
     const HALVES: bool = false;
+    /// Whether a block has 256 weights.
+    const LARGE: bool = Self::DTYPE.block_elements() == SLICE;
     /// Whether there are minimums.
     const MINIMUM: bool = false;
-    /// Scales of a block.
-    const SCALES: usize = if Self::HALVES { 2 * Self::PARTS } else { Self::PARTS };
+    /// The largest magnitude of a value.
+    const MAGNITUDE: u8;
+    /// Whether some values are negative.
+    const SIGNED: bool = !Self::MINIMUM;
 
     /// A row of weights in blocks.
     fn blocks(row: &[u8]) -> &[Self::Block];
@@ -86,7 +93,7 @@ pub(super) use with_format;
 
 /// The `N` bytes at `offset`.
 #[inline(always)]
-fn at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
+pub(super) fn at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
     let Some(bytes) = block[offset..].first_chunk() else { unreachable!("whole blocks only") };
     bytes
 }
@@ -109,7 +116,7 @@ macro_rules! each {
 
 /// A format of 32 weights in a block: scale at the start, and a minimum after it if it has one.
 macro_rules! small_block {
-    ($name:ident, $minimum:literal, $block:ident => $values:expr) => {
+    ($name:ident, $minimum:literal, $magnitude:literal, $block:ident => $values:expr) => {
         #[doc = concat!("See [`DType::", stringify!($name), "`].")]
         pub(super) struct $name;
 
@@ -117,6 +124,7 @@ macro_rules! small_block {
             type Block = [u8; DType::$name.block_bytes()];
             const DTYPE: DType = DType::$name;
             const MINIMUM: bool = $minimum;
+            const MAGNITUDE: u8 = $magnitude;
 
             #[inline(always)]
             fn blocks(row: &[u8]) -> &[Self::Block] {
@@ -138,12 +146,12 @@ macro_rules! small_block {
     };
 }
 
-small_block!(Q4_0, false, block => minus(nibbles(at(block, 2)), 8));
-small_block!(Q4_1, true, block => minus(nibbles(at(block, 4)), 0));
-small_block!(Q5_0, false, block => minus(with_fifth_bits(nibbles(at(block, 6)), at(block, 2)), 16));
-small_block!(Q5_1, true, block => minus(with_fifth_bits(nibbles(at(block, 8)), at(block, 4)), 0));
-small_block!(Q8_0, false, block => minus(*at(block, 2), 0));
-small_block!(IQ4_NL, false, block => iq4(nibbles(at(block, 2))));
+small_block!(Q4_0, false, 8, block => minus(nibbles(at(block, 2)), 8));
+small_block!(Q4_1, true, 15, block => minus(nibbles(at(block, 4)), 0));
+small_block!(Q5_0, false, 16, block => minus(with_fifth_bits(nibbles(at(block, 6)), at(block, 2)), 16));
+small_block!(Q5_1, true, 31, block => minus(with_fifth_bits(nibbles(at(block, 8)), at(block, 4)), 0));
+small_block!(Q8_0, false, 128, block => minus(*at(block, 2), 0));
+small_block!(IQ4_NL, false, 127, block => iq4(nibbles(at(block, 2))));
 
 /// The lower halves of 16 bytes, then their upper halves.
 #[inline(always)]
@@ -219,7 +227,7 @@ fn eight(words: [u32; 2]) -> [i8; LANES] {
 
 /// A format of 256 weights in a block.
 macro_rules! large_block {
-    ($name:ident, halves: $halves:literal, minimum: $minimum:literal,
+    ($name:ident, halves: $halves:literal, minimum: $minimum:literal, magnitude: $magnitude:literal,
      $block:ident, $part:ident => $values:expr, $simd:ident => $scales:expr) => {
         #[doc = concat!("See [`DType::", stringify!($name), "`].")]
         pub(super) struct $name;
@@ -229,6 +237,7 @@ macro_rules! large_block {
             const DTYPE: DType = DType::$name;
             const HALVES: bool = $halves;
             const MINIMUM: bool = $minimum;
+            const MAGNITUDE: u8 = $magnitude;
 
             #[inline(always)]
             fn blocks(row: &[u8]) -> &[Self::Block] {
@@ -248,19 +257,19 @@ macro_rules! large_block {
     };
 }
 
-large_block!(Q4_K, halves: false, minimum: true, block, part => {
+large_block!(Q4_K, halves: false, minimum: true, magnitude: 15, block, part => {
     let (bytes, shift) = (at::<32>(block, 16 + part / 2 * 32), 4 * (part % 2));
     each!(32, i => (bytes[i] >> shift & 15).cast_signed())
 }, simd => scales_k4(simd, block));
 
-large_block!(Q5_K, halves: false, minimum: true, block, part => {
+large_block!(Q5_K, halves: false, minimum: true, magnitude: 31, block, part => {
     let (bytes, shift) = (at::<32>(block, 48 + part / 2 * 32), 4 * (part % 2));
     let high = at::<32>(block, 16);
     each!(32, i => (bytes[i] >> shift & 15 | (high[i] >> part & 1) << 4).cast_signed())
 }, simd => scales_k4(simd, block));
 
 // 128 bytes of lower four bits, 64 bytes of upper two, 16 signed scales, one f16.
-large_block!(Q6_K, halves: true, minimum: false, block, part => {
+large_block!(Q6_K, halves: true, minimum: false, magnitude: 32, block, part => {
     let (half, quarter) = (part / 4, part % 4);
     let low = at::<32>(block, 64 * half + 32 * (quarter % 2));
     let high = at::<32>(block, 128 + 32 * half);
@@ -275,7 +284,7 @@ large_block!(Q6_K, halves: true, minimum: false, block, part => {
 });
 
 // 16 bytes of scales and minimums (4 bits each), 64 bytes of 2-bit values, two f16.
-large_block!(Q2_K, halves: true, minimum: true, block, part => {
+large_block!(Q2_K, halves: true, minimum: true, magnitude: 3, block, part => {
     let (bytes, shift) = (at::<32>(block, 16 + part / 4 * 32), 2 * (part % 4));
     each!(32, i => (bytes[i] >> shift & 3).cast_signed())
 }, simd => {
@@ -289,7 +298,7 @@ large_block!(Q2_K, halves: true, minimum: true, block, part => {
 });
 
 // 32 bytes of third bits, 64 bytes of lower two bits, 12 bytes of 6-bit scales, one f16.
-large_block!(Q3_K, halves: true, minimum: false, block, part => {
+large_block!(Q3_K, halves: true, minimum: false, magnitude: 4, block, part => {
     let (low, shift) = (at::<32>(block, 32 + part / 4 * 32), 2 * (part % 4));
     let high = at::<32>(block, 0);
     let values = each!(32, i => low[i] >> shift & 3 | (high[i] >> part & 1) << 2);
@@ -304,7 +313,7 @@ large_block!(Q3_K, halves: true, minimum: false, block, part => {
 });
 
 // One f16, 16 bits of scales' upper two bits, 4 bytes of their lower four, 128 bytes of indices.
-large_block!(IQ4_XS, halves: false, minimum: false, block, part => {
+large_block!(IQ4_XS, halves: false, minimum: false, magnitude: 127, block, part => {
     iq4(nibbles(at(block, 8 + 16 * part)))
 }, simd => {
     let (high, low) = (u16::from_le_bytes(*at(block, 2)), at::<4>(block, 4));

@@ -3,9 +3,9 @@
 //! Rows are shared out over the pool where there are many; each row's result is its own.
 
 use super::Kernels;
-use super::block::GROUP;
-use super::memory::SharedOut;
-use super::quantize::{Quantize, QuantizedRows};
+use super::memory::{Cell, SharedOut};
+use super::panel::slices;
+use super::quantize::{Form, Forms, Part, Quantize, QuantizedRows, Values};
 use super::simd::{LANES, Op, Simd, dispatch};
 use super::workspace::Workspace;
 
@@ -13,33 +13,39 @@ use super::workspace::Workspace;
 const TASK_ELEMENTS: usize = 8_192;
 
 impl Kernels {
-    /// Quantizes `x`, `[rows, cols]`, for products with quantized weights. Rows whose columns are no
+    /// Quantizes `x`, `[rows, cols]`, in the forms that some products want. Rows whose columns are no
     /// multiple of 32 can only meet weights that are not quantized, and are left alone.
     pub fn quantize(
         self,
         workspace: &mut Workspace,
         x: &[f32],
         cols: usize,
+        forms: Forms,
         out: &mut QuantizedRows,
     ) {
         let rows = x.len() / cols;
-        if !cols.is_multiple_of(GROUP) {
-            out.reset(rows, 0);
+        out.reset(rows, cols, forms);
+        if forms == Forms::default() {
             return;
         }
-        out.reset(rows, cols);
         let chunk = task_rows(cols);
-        let (blocks, offset) = (cols / GROUP, self.isa.activation_offset());
-        let (q, meta, broken) = out.parts_mut();
-        let q = SharedOut::new(q, (rows, cols, cols), (chunk, cols));
-        let meta = SharedOut::new(meta, (rows, blocks, blocks), (chunk, blocks));
+        let offset = self.isa.activation_offset();
+        let (small, large, broken) = out.parts_mut();
+        let small = forms.small.then(|| SharedForm::new(small, rows, chunk));
+        let large = forms.large.then(|| SharedForm::new(large, rows, chunk));
         let broken = SharedOut::new(broken, (rows, 1, 1), (chunk, 1));
         workspace.each(rows.div_ceil(chunk), |task| {
-            let cells = (q.take(task, 0), meta.take(task, 0), broken.take(task, 0));
-            let (Some(mut q), Some(mut meta), Some(mut broken)) = cells else { return };
-            let (q, meta, broken) = (q.all_mut(), meta.all_mut(), broken.all_mut());
-            let x = &x[task * chunk * cols..][..q.len()];
-            dispatch(self.isa, Quantize { x, q, meta, broken, offset });
+            let Some(mut broken) = broken.take(task, 0) else { return };
+            let broken = broken.all_mut();
+            let x = &x[task * chunk * cols..][..broken.len() * cols];
+            for slice in 0..slices(cols) {
+                let mut small = small.as_ref().and_then(|small| small.take(slice, task));
+                let mut large = large.as_ref().and_then(|large| large.take(slice, task));
+                let small = small.as_mut().map(FormCell::part);
+                let large = large.as_mut().map(FormCell::part);
+                let broken = &mut *broken;
+                dispatch(self.isa, Quantize { x, cols, slice, small, large, broken, offset });
+            }
         });
     }
 
@@ -97,6 +103,40 @@ impl Kernels {
                 dispatch(self.isa, Rope { x, head_dim, cos, sin });
             }
         });
+    }
+}
+
+/// A form that tasks fill side by side: cells of some rows of a slice.
+struct SharedForm<'a, M> {
+    values: SharedOut<'a, Values>,
+    meta: SharedOut<'a, M>,
+}
+
+impl<'a, M> SharedForm<'a, M> {
+    fn new(form: &'a mut Form<M>, rows: usize, chunk: usize) -> Self {
+        let (shape, cell) = ((form.meta.len() / rows.max(1), rows, rows), (1, chunk));
+        Self {
+            values: SharedOut::new(&mut form.values, shape, cell),
+            meta: SharedOut::new(&mut form.meta, shape, cell),
+        }
+    }
+
+    fn take(&self, slice: usize, task: usize) -> Option<FormCell<'_, M>> {
+        Some(FormCell {
+            values: self.values.take(slice, task)?,
+            meta: self.meta.take(slice, task)?,
+        })
+    }
+}
+
+struct FormCell<'a, M> {
+    values: Cell<'a, Values>,
+    meta: Cell<'a, M>,
+}
+
+impl<M> FormCell<'_, M> {
+    fn part(&mut self) -> Part<'_, M> {
+        Part { values: self.values.row_mut(0), meta: self.meta.row_mut(0) }
     }
 }
 

@@ -15,6 +15,11 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512Vnni(pub(super) Avx2);
 
+/// Proof that the processor has VNNI on registers of 256 bits beside AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvxVnni(Avx2);
+
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
     /// Asks the processor; the answer never changes while a process lives.
@@ -25,6 +30,20 @@ impl Avx2 {
             && std::arch::is_x86_feature_detected!("fma")
             && std::arch::is_x86_feature_detected!("f16c");
         found.then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl AvxVnni {
+    /// Asks the processor; the answer never changes while a process lives.
+    pub fn detect() -> Option<Self> {
+        let avx2 = Avx2::detect()?;
+        std::arch::is_x86_feature_detected!("avxvnni").then_some(Self(avx2))
+    }
+
+    /// The smaller set.
+    pub(super) fn avx2(self) -> Avx2 {
+        self.0
     }
 }
 
@@ -50,6 +69,9 @@ pub enum Isa {
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// AVX2 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
@@ -70,6 +92,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(Self::Avx2));
+            all.extend(AvxVnni::detect().map(Self::AvxVnni));
             all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
         }
         all
@@ -101,7 +124,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => 0,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni(_) => 128,
+            Self::AvxVnni(_) | Self::Avx512Vnni(_) => 128,
         }
     }
 
@@ -111,6 +134,8 @@ impl Isa {
             Self::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
         }

@@ -1,18 +1,22 @@
 //! Products of activations with mapped weights: `out = epilogue(x · W^T + bias)`.
 //!
-//! A task is two panels of 16 output columns over all rows of activations: it unpacks the panels
-//! into its thread's scratch and runs them over the tokens, some at a time.
+//! A task is two panels of 16 output columns over some rows of activations. It goes slice by slice
+//! over the columns: unpacks a slice of the panels into its thread's scratch, where the first-level
+//! cache holds it, and adds what it gives with every token to that token's sums.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::block::{Format, with_format};
+use super::block::with_format;
 use super::math::{gelu, silu};
-use super::memory::{Cell, LINE, SharedOut, prefetch};
-use super::panel::{PANELS, Panel, PanelBlock, ROWS};
+use super::memory::{Cell, SharedOut, prefetch};
+use super::panel::{PANELS, PanelSlice, Panels, ROWS, SLICE, slice_blocks, slices, unpack_slice};
 use super::plain::{Plain, with_plain};
 use super::simd::{Op, Simd, dispatch};
-use super::workspace::{Workspace, first_error};
-use super::{Activations, DType, Kernels, Matrix, NonFiniteWeight, tile};
+use super::tile::{self, Slice, Sums};
+use super::unpack::Unpack;
+use super::workspace::{ThreadScratch, Workspace, first_error};
+use super::{Activations, DType, Kernels, Matrix, NonFiniteWeight};
 
 /// What happens to a product on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +40,29 @@ pub struct Output<'a> {
     pub epilogue: Epilogue,
 }
 
+/// A matrix that rows of activations are multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// `[rows, cols]`
+    pub weights: Matrix<'a>,
+    /// `[rows]`
+    pub bias: Option<&'a [f32]>,
+}
+
+/// Fewest tokens of a task, if there are more tasks than panels: each unpacks its panels anew.
+const TASK_TOKENS: usize = 48;
+
 impl Kernels {
-    /// Writes `epilogue(x · weights^T + bias)` to `output`.
+    /// Writes `epilogue(x · weights^T + bias)` of each product to `output`, side by side.
     ///
     /// # Shapes
     ///
-    /// `x` is `[tokens, cols]`, `weights` `[rows, cols]`, `bias` `[rows]`.
+    /// `x` is `[tokens, cols]`; the products' rows together are the columns of `output`.
     ///
     /// # Errors
     ///
-    /// A weight or scale that is not finite; `output` is then of no use.
+    /// A weight or scale that is not finite, with the index of its product; `output` is then of no
+    /// use.
     ///
     /// # Panics
     ///
@@ -53,118 +70,220 @@ impl Kernels {
     pub fn matmul(
         self,
         workspace: &mut Workspace,
-        weights: &Matrix<'_>,
+        products: &[Product<'_>],
         x: &Activations<'_>,
-        bias: Option<&[f32]>,
         output: Output<'_>,
-    ) -> Result<(), NonFiniteWeight> {
-        let tokens = x.rows.len() / weights.cols;
-        assert!(tokens * weights.cols == x.rows.len(), "activations are whole rows");
-        assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
-        if weights.dtype.is_quantized() {
-            let quantized = (x.quantized.rows(), x.quantized.cols());
-            assert!(quantized == (tokens, weights.cols), "both forms are of the same rows");
-        }
+    ) -> Result<(), (usize, NonFiniteWeight)> {
         let Output { out, stride, epilogue } = output;
-        let out = SharedOut::new(out, (tokens, weights.rows, stride), (tokens.max(1), ROWS));
-        let panels = weights.rows.div_ceil(ROWS);
+        let mut rest = out;
+        let mut first = 0;
+        // Tasks of several products can share a grid of panels if only the last one ends within one.
+        while first < products.len() {
+            let grid = products[first..].iter().take_while(|p| p.weights.rows % ROWS == 0).count();
+            let end = products.len().min(first + grid + 1);
+            let some = &products[first..end];
+            let taken = some.iter().map(|product| product.weights.rows).sum::<usize>();
+            let output = Output { out: &mut *rest, stride, epilogue };
+            self.matmul_grid(workspace, some, x, output)
+                .map_err(|(index, error)| (first + index, error))?;
+            first = end;
+            let (_, next) = rest.split_at_mut(taken.min(rest.len()));
+            rest = next;
+        }
+        Ok(())
+    }
+
+    /// The same, where all products but the last have whole panels.
+    fn matmul_grid(
+        self,
+        workspace: &mut Workspace,
+        products: &[Product<'_>],
+        x: &Activations<'_>,
+        Output { out, stride, epilogue }: Output<'_>,
+    ) -> Result<(), (usize, NonFiniteWeight)> {
+        let cols = products[0].weights.cols;
+        let tokens = x.rows.len() / cols;
+        assert!(tokens * cols == x.rows.len(), "activations are whole rows");
+        let (mut pairs, mut columns) = (0, 0);
+        let mut tasks = Vec::new();
+        for (index, product) in products.iter().enumerate() {
+            let Product { weights, bias } = product;
+            assert!(weights.cols == cols, "all products take the same rows");
+            assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
+            let fit = !weights.dtype.is_quantized() || x.quantized.fit(weights.dtype, tokens, cols);
+            assert!(fit, "quantized activations are of the same rows");
+            tasks.push((pairs, index, columns / ROWS));
+            pairs += weights.rows.div_ceil(PANELS * ROWS);
+            columns += weights.rows;
+        }
         let threads = workspace.threads();
-        first_error(workspace.run(panels.div_ceil(PANELS), |task, scratch| {
-            let product = Product { kernels: self, weights, x, bias, epilogue, threads, out: &out };
-            let (first, end) = (task * PANELS, panels.min((task + 1) * PANELS));
-            with_format!(
-                weights.dtype,
-                F => product.quantized::<F>(first, end, &mut scratch.panels),
-                plain => with_plain!(weights.dtype, P => {
-                    (first..end).try_for_each(|panel| {
-                        product.plain::<P>(panel, &mut scratch.panels[0])
-                    })
-                })
-            )
-        }))
+        // Where there are few panels for the threads, tokens are shared out as well.
+        let wanted = (2 * threads).div_ceil(pairs.max(1));
+        let chunks = if threads > 1 { wanted.min(tokens / TASK_TOKENS).max(1) } else { 1 };
+        let chunk = tokens.div_ceil(chunks).max(1);
+        let out = SharedOut::new(out, (tokens, columns, stride), (chunk, ROWS));
+        let errors = workspace.run(pairs * tokens.div_ceil(chunk), |task, scratch| {
+            let (pair, chunk_index) = (task % pairs, task / pairs);
+            let of = tasks.partition_point(|(first, ..)| *first <= pair) - 1;
+            let (first, index, panel) = tasks[of];
+            let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
+            let Product { weights, bias } = &products[index];
+            let pair = pair - first;
+            let task =
+                Task { kernels: self, weights, bias: *bias, x, epilogue, threads, tokens, pair };
+            let outs = [0, 1].map(|p| out.take(chunk_index, panel + PANELS * pair + p));
+            // A panel beyond this product's last is another's.
+            let panels = weights.rows.div_ceil(ROWS) - PANELS * pair;
+            task.run(outs, panels.min(PANELS), scratch).map_err(|error| (index, error))
+        });
+        first_error(errors)
     }
 }
 
-/// What all tasks of a product share.
-struct Product<'a> {
+/// Two panels of a product over some tokens.
+struct Task<'a> {
     kernels: Kernels,
     weights: &'a Matrix<'a>,
-    x: &'a Activations<'a>,
     bias: Option<&'a [f32]>,
+    x: &'a Activations<'a>,
     epilogue: Epilogue,
     threads: usize,
-    out: &'a SharedOut<'a, f32>,
+    tokens: Range<usize>,
+    pair: usize,
 }
 
-impl<'a> Product<'a> {
-    /// Panels `first..end` of quantized weights over all tokens.
-    fn quantized<F: Format>(
+impl Task<'_> {
+    fn run(
         &self,
-        first: usize,
-        end: usize,
-        scratch: &mut [Panel; PANELS],
+        outs: [Option<Cell<'_, f32>>; PANELS],
+        panels: usize,
+        scratch: &mut ThreadScratch,
     ) -> Result<(), NonFiniteWeight> {
-        let mut unpacked = [&[] as &[PanelBlock]; PANELS];
-        let mut outs = [const { None }; PANELS];
-        let panels = scratch.iter_mut().zip(first..end).zip(unpacked.iter_mut().zip(&mut outs));
-        for ((scratch, panel), (blocks, out)) in panels {
-            let format = PhantomData::<F>;
-            let unpack = Unpack { scratch, weights: self.weights, first: panel * ROWS, format };
-            *blocks = dispatch(self.kernels.isa, unpack)?;
-            *out = self.out_of(panel);
-        }
-        let (isa, x) = (self.kernels.isa, self.x.quantized);
-        let write = |panel: usize, token: usize, rows: &[[f32; ROWS]]| {
-            if let Some(out) = &mut outs[panel] {
-                out.prefetch(rows.len(), x.rows());
-                dispatch(isa, Finish { out, token, rows });
+        let ThreadScratch { panels: unpacked, sums, .. } = scratch;
+        with_format!(
+            self.weights.dtype,
+            F => self.quantized::<F>(outs, panels, unpacked, sums),
+            plain => with_plain!(self.weights.dtype, P => {
+                for (index, out) in outs.into_iter().enumerate().take(panels) {
+                    let Some(cell) = out else { continue };
+                    let out = self.out_of(index, cell);
+                    self.plain::<P>(index, unpacked, out)?;
+                }
+                Ok(())
+            })
+        )
+    }
+
+    /// Panels of quantized weights, slice by slice over all tokens.
+    fn quantized<F: Unpack>(
+        &self,
+        outs: [Option<Cell<'_, f32>>; PANELS],
+        panels: usize,
+        scratch: &mut Panels,
+        sums: &mut Vec<Sums>,
+    ) -> Result<(), NonFiniteWeight> {
+        let (isa, weights) = (self.kernels.isa, self.weights);
+        sums.clear();
+        sums.resize(self.tokens.len(), [[0.0; ROWS]; PANELS]);
+        for slice in 0..slices(weights.cols) {
+            for (index, out) in scratch.slices.iter_mut().enumerate() {
+                // An odd last panel is computed twice rather than in a way of its own.
+                let row = (self.pair * PANELS + index.min(panels - 1)) * ROWS;
+                let format = PhantomData::<F>;
+                dispatch(isa, Unpacking { out, weights, row, slice, format })?;
             }
-        };
-        if first + 1 == end {
-            tile::walk::<F, 1>(isa, [unpacked[0]], x, write);
-        } else {
-            tile::walk::<F, PANELS>(isa, unpacked, x, write);
+            let blocks = slice_blocks(weights.cols, slice);
+            let (x, all, panels) = (self.x.quantized, self.tokens.clone(), &*scratch.slices);
+            let mut ahead = self.ahead::<F>(slice + 1);
+            tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums, |tokens| {
+                ahead.advance(tokens, self.tokens.len());
+            });
+        }
+        for (index, out) in outs.into_iter().enumerate().take(panels) {
+            let Some(cell) = out else { continue };
+            dispatch(isa, Finish { out: self.out_of(index, cell), sums, panel: index });
         }
         Ok(())
     }
 
     /// A panel of weights that are not quantized over all tokens.
-    fn plain<P: Plain>(&self, panel: usize, scratch: &mut Panel) -> Result<(), NonFiniteWeight> {
-        let Some(out) = self.out_of(panel) else { return Ok(()) };
-        let (weights, first, x) = (self.weights, panel * ROWS, self.x.rows);
+    fn plain<P: Plain>(
+        &self,
+        index: usize,
+        scratch: &mut Panels,
+        out: PanelOut<'_>,
+    ) -> Result<(), NonFiniteWeight> {
+        let (weights, first) = (self.weights, (self.pair * PANELS + index) * ROWS);
+        let x = &self.x.rows[self.tokens.start * weights.cols..self.tokens.end * weights.cols];
         let plain = PhantomData::<P>;
         dispatch(self.kernels.isa, PlainPanel { weights, first, x, scratch, out, plain })
     }
 
-    /// Where panel `panel` goes.
-    fn out_of(&self, panel: usize) -> Option<PanelOut<'a>> {
-        let cell = self.out.take(0, panel)?;
-        let (rows, first) = (self.weights.rows, panel * ROWS);
+    /// Where a panel goes.
+    fn out_of<'b>(&self, index: usize, cell: Cell<'b, f32>) -> PanelOut<'b> {
+        let (rows, first) = (self.weights.rows, (self.pair * PANELS + index) * ROWS);
         let mut lanes = [0.0; ROWS];
         if let Some(bias) = self.bias {
             let bias = &bias[first..rows.min(first + ROWS)];
             lanes[..bias.len()].copy_from_slice(bias);
         }
-        // What this thread will most likely come to next, if all are equally fast.
-        let next = self.weights.rows_from(first + self.threads * PANELS * ROWS, ROWS);
-        Some(PanelOut { cell, bias: lanes, epilogue: self.epilogue, next })
+        PanelOut { cell, bias: lanes, epilogue: self.epilogue }
+    }
+
+    /// The bytes that slice `slice` of these panels will be unpacked from; beyond the last slice,
+    /// the first one of those panels that this thread comes to next if all are equally fast.
+    fn ahead<F: Unpack>(&self, slice: usize) -> Ahead<'_> {
+        let (slice, pair) = if slice < slices(self.weights.cols) {
+            (slice, self.pair)
+        } else {
+            (0, self.pair + self.threads)
+        };
+        let row = pair * PANELS * ROWS;
+        let rows = row.min(self.weights.rows)..(row + PANELS * ROWS).min(self.weights.rows);
+        let slice_bytes = SLICE / F::DTYPE.block_elements() * F::DTYPE.block_bytes();
+        let bytes = slice * slice_bytes..self.weights.row_bytes.min((slice + 1) * slice_bytes);
+        Ahead { weights: self.weights, rows, bytes, done: 0 }
     }
 }
 
-/// [`Panel::unpack`] on any instruction set.
-struct Unpack<'a, 'b, F> {
-    scratch: &'a mut Panel,
+/// Asks for what will be unpacked next, some rows after each tile, so that its bytes have come when
+/// the walk is over: more at once than a core keeps track of would hold up the walk.
+struct Ahead<'a> {
+    weights: &'a Matrix<'a>,
+    rows: Range<usize>,
+    bytes: Range<usize>,
+    done: usize,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn advance(&mut self, tokens: usize, of: usize) {
+        self.done += tokens;
+        let left = of - self.done + tokens;
+        let share = (self.rows.len() * tokens).div_ceil(left.max(1));
+        let end = self.rows.end.min(self.rows.start + share);
+        for row in self.rows.start..end {
+            prefetch(&self.weights.row(row)[self.bytes.clone()]);
+        }
+        self.rows.start = end;
+    }
+}
+
+/// [`unpack_slice`] on any instruction set.
+struct Unpacking<'a, 'b, F> {
+    out: &'a mut PanelSlice,
     weights: &'a Matrix<'b>,
-    first: usize,
+    row: usize,
+    slice: usize,
     format: PhantomData<F>,
 }
 
-impl<'a, F: Format> Op for Unpack<'a, '_, F> {
-    type Output = Result<&'a [PanelBlock], NonFiniteWeight>;
+impl<F: Unpack> Op for Unpacking<'_, '_, F> {
+    type Output = Result<(), NonFiniteWeight>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
-        self.scratch.unpack::<S, F>(simd, self.weights, self.first)
+        unpack_slice::<S, F>(simd, self.weights, self.row, self.slice, self.out)
     }
 }
 
@@ -173,51 +292,38 @@ struct PanelOut<'a> {
     cell: Cell<'a, f32>,
     bias: [f32; ROWS],
     epilogue: Epilogue,
-    /// What of the next panel's bytes was not asked for yet.
-    next: &'a [u8],
 }
 
 impl PanelOut<'_> {
-    /// Asks for a share of the next panel, so that its bytes have come when the walk is over: more
-    /// at once than a core keeps track of would hold up the walk.
+    /// Finishes and writes `row`, which belongs to token `token`.
     #[inline(always)]
-    fn prefetch(&mut self, tokens: usize, of: usize) {
-        let bytes = (self.next.len() * tokens).div_ceil(of).next_multiple_of(LINE);
-        let (now, later) = self.next.split_at(bytes.min(self.next.len()));
-        prefetch(now);
-        self.next = later;
-    }
-
-    /// Finishes and writes `rows`, which belong to the tokens from `token` on.
-    #[inline(always)]
-    fn write<S: Simd>(&mut self, simd: S, token: usize, rows: &[[f32; ROWS]]) {
-        let bias = simd.load(&self.bias);
-        for (index, row) in rows.iter().enumerate() {
-            let out = self.cell.row_mut(token + index);
-            let y = simd.add(simd.load(row), bias);
-            let y = match self.epilogue {
-                Epilogue::Store => y,
-                Epilogue::Gelu => gelu(simd, y),
-                Epilogue::SiluGate => simd.mul(silu(simd, y), simd.load_at(out, 0, 0.0)),
-            };
-            simd.store_at(y, out, 0);
-        }
+    fn write<S: Simd>(&mut self, simd: S, token: usize, row: S::F32) {
+        let out = self.cell.row_mut(token);
+        let y = simd.add(row, simd.load(&self.bias));
+        let y = match self.epilogue {
+            Epilogue::Store => y,
+            Epilogue::Gelu => gelu(simd, y),
+            Epilogue::SiluGate => simd.mul(silu(simd, y), simd.load_at(out, 0, 0.0)),
+        };
+        simd.store_at(y, out, 0);
     }
 }
 
-/// [`PanelOut::write`] on any instruction set.
+/// Writes one panel's sums on any instruction set.
 struct Finish<'a, 'b> {
-    out: &'a mut PanelOut<'b>,
-    token: usize,
-    rows: &'a [[f32; ROWS]],
+    out: PanelOut<'b>,
+    sums: &'a [Sums],
+    panel: usize,
 }
 
 impl Op for Finish<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.out.write(simd, self.token, self.rows);
+    fn run<S: Simd>(mut self, simd: S) {
+        for (token, sums) in self.sums.iter().enumerate() {
+            self.out.write(simd, token, simd.load(&sums[self.panel]));
+        }
     }
 }
 
@@ -229,7 +335,7 @@ struct PlainPanel<'a, 'b, P> {
     weights: &'a Matrix<'a>,
     first: usize,
     x: &'a [f32],
-    scratch: &'a mut Panel,
+    scratch: &'a mut Panels,
     out: PanelOut<'b>,
     plain: PhantomData<P>,
 }
@@ -243,12 +349,16 @@ impl<P: Plain> Op for PlainPanel<'_, '_, P> {
         let panel = self.scratch.unpack_plain::<S, P>(simd, self.weights, self.first)?;
         let mut token = 0;
         while let Some(x) = self.x.get(token * cols..(token + PLAIN_TOKENS) * cols) {
-            self.out.write(simd, token, &plain_tile::<S, PLAIN_TOKENS>(simd, panel, x));
-            token += PLAIN_TOKENS;
+            for row in plain_tile::<S, PLAIN_TOKENS>(simd, panel, x) {
+                self.out.write(simd, token, row);
+                token += 1;
+            }
         }
         for x in self.x[token * cols..].chunks_exact(cols) {
-            self.out.write(simd, token, &plain_tile::<S, 1>(simd, panel, x));
-            token += 1;
+            for row in plain_tile::<S, 1>(simd, panel, x) {
+                self.out.write(simd, token, row);
+                token += 1;
+            }
         }
         Ok(())
     }
@@ -256,11 +366,7 @@ impl<P: Plain> Op for PlainPanel<'_, '_, P> {
 
 /// 16 rows of weights by `T` rows of activations, column by column.
 #[inline(always)]
-fn plain_tile<S: Simd, const T: usize>(
-    simd: S,
-    panel: &[[f32; ROWS]],
-    x: &[f32],
-) -> [[f32; ROWS]; T] {
+fn plain_tile<S: Simd, const T: usize>(simd: S, panel: &[[f32; ROWS]], x: &[f32]) -> [S::F32; T] {
     let mut rows = [&[] as &[f32]; T];
     for (row, x) in rows.iter_mut().zip(x.chunks_exact(panel.len())) {
         *row = x;
@@ -272,9 +378,5 @@ fn plain_tile<S: Simd, const T: usize>(
             sums[t] = simd.fma(weights, simd.splat(rows[t][column]), sums[t]);
         }
     }
-    let mut out = [[0.0; ROWS]; T];
-    for t in 0..T {
-        simd.store(sums[t], &mut out[t]);
-    }
-    out
+    sums
 }

@@ -1,8 +1,10 @@
-//! Buffers that threads fill side by side.
-#![expect(unsafe_code, reason = "writes to disjoint parts of one buffer, and prefetches")]
+//! Memory that the compiler cannot follow: buffers that threads fill side by side, rows read at once.
+#![expect(unsafe_code, reason = "disjoint parts of one buffer, rows of one length, prefetches")]
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::panel::ROWS;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -18,6 +20,52 @@ pub(super) fn prefetch(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
+}
+
+/// The same blocks of 16 rows: one bound for all of them.
+#[derive(Debug)]
+pub(super) struct BlockRows<'a, B> {
+    rows: [*const B; ROWS],
+    blocks: usize,
+    data: PhantomData<&'a [B]>,
+}
+
+impl<'a, B> BlockRows<'a, B> {
+    /// As many blocks of each row as the shortest has.
+    #[inline(always)]
+    pub(super) fn new(rows: &[&'a [B]; ROWS]) -> Self {
+        let (mut starts, mut blocks) = ([std::ptr::null(); ROWS], usize::MAX);
+        for row in 0..ROWS {
+            starts[row] = rows[row].as_ptr();
+            blocks = blocks.min(rows[row].len());
+        }
+        Self { rows: starts, blocks, data: PhantomData }
+    }
+
+    /// Block `index` of each row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such block.
+    #[inline(always)]
+    pub(super) fn get(&self, index: usize) -> [&'a B; ROWS] {
+        assert!(index < self.blocks, "block {index} of {}", self.blocks);
+        let mut blocks = [self.at(0, index); ROWS];
+        for row in 1..ROWS {
+            blocks[row] = self.at(row, index);
+        }
+        blocks
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, index: usize) -> &'a B {
+        debug_assert!(index < self.blocks);
+        // SAFETY: every row has `blocks` blocks at least, and `get` has checked that it is one of
+        // them.
+        let block = unsafe { self.rows[row].add(index) };
+        // SAFETY: it lies in a slice that is borrowed for `'a`.
+        unsafe { &*block }
+    }
 }
 
 /// A row-major buffer that tasks fill side by side: each takes one rectangle, once.

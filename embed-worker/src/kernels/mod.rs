@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! block     what the bytes of a row mean, for every type
-//! panel     16 rows of weights side by side, in a thread's scratch
+//! unpack    the same for 16 rows at once
+//! panel     16 rows of weights side by side, a slice of columns at a time
 //! quantize  activations as int8
 //! tile      a panel by a few rows of activations: the inner product
 //! matmul    panels x tokens, over the pool
@@ -36,6 +37,7 @@ mod quantize;
 pub mod roof;
 mod simd;
 mod tile;
+mod unpack;
 mod workspace;
 
 #[cfg(test)]
@@ -44,8 +46,8 @@ mod tests;
 pub use buffer::Buffer;
 pub use dtype::DType;
 pub use isa::{Isa, IsaError};
-pub use matmul::{Epilogue, Output};
-pub use quantize::QuantizedRows;
+pub use matmul::{Epilogue, Output, Product};
+pub use quantize::{Forms, QuantizedRows};
 pub use workspace::Workspace;
 
 /// The operations, on one instruction set.
@@ -97,12 +99,6 @@ impl<'a> Matrix<'a> {
     /// Its type, rows and columns.
     pub fn shape(&self) -> (DType, usize, usize) {
         (self.dtype, self.rows, self.cols)
-    }
-
-    /// The bytes of `count` rows from `first` on, or of as many as there are.
-    fn rows_from(&self, first: usize, count: usize) -> &'a [u8] {
-        let [first, end] = [first, first + count].map(|row| row.min(self.rows) * self.row_bytes);
-        &self.data[first..end]
     }
 
     /// The bytes of one row.

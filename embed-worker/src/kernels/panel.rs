@@ -1,11 +1,14 @@
-//! Panels: 16 rows of weights, unpacked side by side into a scratch that the caches hold.
+//! Panels: 16 rows of weights, unpacked side by side into a scratch that the first-level cache holds.
 //!
-//! A panel is made once a product and used for every token of the tile, so that unpacking is a small
-//! part of the work; nothing else of the weights is ever copied.
+//! A scratch takes 256 columns of two panels at a time. They are unpacked once and used for every
+//! token of the tile, so that unpacking is a small part of the work; nothing else of the weights is
+//! ever copied.
 
 use super::block::{Format, GROUP};
+use super::memory::BlockRows;
 use super::plain::Plain;
 use super::simd::Simd;
+use super::unpack::Unpack;
 use super::{Matrix, NonFiniteWeight};
 
 /// Rows of a panel: the f32 lanes of the widest registers, and twice those of AVX2.
@@ -16,6 +19,12 @@ pub(super) const PANELS: usize = 2;
 
 /// Values of one row that a dot instruction takes at once.
 pub(super) const QUAD: usize = 4;
+
+/// Columns that are unpacked at once: as many as the largest blocks have.
+pub(super) const SLICE: usize = 256;
+
+/// Blocks of a slice.
+pub(super) const BLOCKS: usize = SLICE / GROUP;
 
 /// 32 columns of 16 rows.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +40,6 @@ pub(super) struct PanelBlock {
     pub(super) scales: [[f32; ROWS]; 2],
     /// Minimums of each row's two halves.
     pub(super) minimums: [[f32; ROWS]; 2],
-    /// Sum of `scale * value` over each row.
-    pub(super) sums: [f32; ROWS],
 }
 
 impl PanelBlock {
@@ -41,83 +48,41 @@ impl PanelBlock {
         starts: [[0; ROWS]; 2],
         scales: [[0.0; ROWS]; 2],
         minimums: [[0.0; ROWS]; 2],
-        sums: [0.0; ROWS],
     };
 }
 
-/// A thread's panel, reused from one to the next.
-#[derive(Debug, Default)]
-pub(super) struct Panel {
-    blocks: Vec<PanelBlock>,
+/// Up to 256 columns of 16 rows.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct PanelSlice {
+    pub(super) blocks: [PanelBlock; BLOCKS],
+    /// Sums of the weights that meet the same middle of the activations: by two blocks and without
+    /// minimums in small formats, of all blocks and with minimums in large ones.
+    pub(super) sums: [[f32; ROWS]; BLOCKS / 2],
+}
+
+impl PanelSlice {
+    const ZERO: Self = Self { blocks: [PanelBlock::ZERO; BLOCKS], sums: [[0.0; ROWS]; BLOCKS / 2] };
+}
+
+/// A thread's panels, reused from one slice to the next.
+#[derive(Debug)]
+pub(super) struct Panels {
+    pub(super) slices: Box<[PanelSlice; PANELS]>,
     /// Weights that are not quantized, by column: `plain[col][row]`.
     plain: Vec<[f32; ROWS]>,
 }
 
-impl Panel {
-    /// Bytes of a panel of `cols` columns.
+impl Default for Panels {
+    fn default() -> Self {
+        Self { slices: Box::new([PanelSlice::ZERO; PANELS]), plain: Vec::new() }
+    }
+}
+
+impl Panels {
+    /// Bytes for matrices of up to `cols` columns.
     pub(super) fn bytes(cols: usize) -> usize {
-        let quantized = cols / GROUP * size_of::<PanelBlock>();
-        quantized.max(cols * size_of::<[f32; ROWS]>())
-    }
-
-    /// Unpacks rows `first..first + 16` of `matrix`; beyond the last row it is repeated.
-    ///
-    /// # Errors
-    ///
-    /// A scale or minimum that is not finite.
-    #[inline(always)]
-    pub(super) fn unpack<S: Simd, F: Format>(
-        &mut self,
-        simd: S,
-        matrix: &Matrix<'_>,
-        first: usize,
-    ) -> Result<&[PanelBlock], NonFiniteWeight> {
-        self.blocks.resize(matrix.cols / GROUP, PanelBlock::ZERO);
-        let mut rows = [&[] as &[F::Block]; ROWS];
-        for (row, blocks) in rows.iter_mut().enumerate() {
-            *blocks = F::blocks(matrix.row((first + row).min(matrix.rows - 1)));
-        }
-        let zero = simd.splat(0.0);
-        let mut poison = zero;
-        for (index, blocks) in self.blocks.chunks_mut(F::PARTS).enumerate() {
-            unpack_scales::<S, F>(simd, &rows, index, blocks);
-            for (part, block) in blocks.iter_mut().enumerate() {
-                let mut values = [[0; GROUP]; ROWS];
-                for row in 0..ROWS {
-                    values[row] = F::values(&rows[row][index], part);
-                }
-                simd.interleave(&values, &mut block.quads);
-                finish::<S, F>(simd, block);
-                // Zero times a number is zero, and times NaN or infinity it is not.
-                for half in 0..if F::HALVES { 2 } else { 1 } {
-                    poison = simd.fma(simd.load(&block.scales[half]), zero, poison);
-                    if F::MINIMUM {
-                        poison = simd.fma(simd.load(&block.minimums[half]), zero, poison);
-                    }
-                }
-            }
-        }
-        if simd.sum(poison) == 0.0 {
-            Ok(&self.blocks)
-        } else {
-            Err(self.first_not_finite::<F>(first))
-        }
-    }
-
-    /// The first row of a panel with a scale that is not finite, and where.
-    #[cold]
-    fn first_not_finite<F: Format>(&self, first: usize) -> NonFiniteWeight {
-        let halves = if F::HALVES { 2 } else { 1 };
-        for row in 0..ROWS {
-            for (index, block) in self.blocks.iter().enumerate() {
-                let minimums = &block.minimums[..if F::MINIMUM { halves } else { 0 }];
-                let scales = block.scales[..halves].iter().chain(minimums);
-                if scales.into_iter().any(|scales| !scales[row].is_finite()) {
-                    return NonFiniteWeight { row: first + row, element: index * GROUP };
-                }
-            }
-        }
-        unreachable!("a scale that is not finite was seen")
+        size_of::<[PanelSlice; PANELS]>() + cols * size_of::<[f32; ROWS]>()
     }
 
     /// Rows `first..first + 16` of a matrix that is not quantized, as f32 by column; beyond the last
@@ -174,69 +139,100 @@ impl Panel {
 /// Columns that are turned from rows at once.
 const EIGHT: usize = 8;
 
-/// Unpacks the scales of block `index` of each of 16 rows.
+/// Slices of `cols` columns.
+pub(super) fn slices(cols: usize) -> usize {
+    cols.div_ceil(SLICE)
+}
+
+/// Blocks of slice `slice` of `cols` columns.
+pub(super) fn slice_blocks(cols: usize, slice: usize) -> usize {
+    (cols - slice * SLICE).min(SLICE) / GROUP
+}
+
+/// Unpacks slice `slice` of rows `first..first + 16` of `matrix`; beyond the last row it is
+/// repeated.
+///
+/// # Errors
+///
+/// A scale or minimum that is not finite.
 #[inline(always)]
-fn unpack_scales<S: Simd, F: Format>(
+pub(super) fn unpack_slice<S: Simd, F: Unpack>(
     simd: S,
-    rows: &[&[F::Block]; ROWS],
-    index: usize,
-    blocks: &mut [PanelBlock],
-) {
-    if F::SCALES == 1 {
-        for (row, row_blocks) in rows.iter().enumerate() {
-            let scales = F::scales(simd, &row_blocks[index]);
-            blocks[0].scales[0][row] = scales.scales[0];
-            if F::MINIMUM {
-                blocks[0].minimums[0][row] = scales.minimums[0];
+    matrix: &Matrix<'_>,
+    first: usize,
+    slice: usize,
+    out: &mut PanelSlice,
+) -> Result<(), NonFiniteWeight> {
+    let of_file = SLICE / F::DTYPE.block_elements();
+    let mut rows = [&[] as &[F::Block]; ROWS];
+    for (row, blocks) in rows.iter_mut().enumerate() {
+        let all = F::blocks(matrix.row((first + row).min(matrix.rows - 1)));
+        *blocks = &all[slice * of_file..all.len().min((slice + 1) * of_file)];
+    }
+    let count = rows[0].len();
+    let rows = BlockRows::new(&rows);
+    let blocks = &mut out.blocks[..count * F::PARTS];
+    let (zero, mut poison) = (simd.splat(0.0), simd.splat(0.0));
+    for (index, blocks) in blocks.chunks_exact_mut(F::PARTS).enumerate() {
+        F::unpack(simd, &rows, index, blocks);
+        for block in blocks {
+            // Zero times a number is zero, and times NaN or infinity it is not.
+            for half in 0..if F::HALVES { 2 } else { 1 } {
+                poison = simd.fma(simd.load(&block.scales[half]), zero, poison);
+                if F::MINIMUM {
+                    poison = simd.fma(simd.load(&block.minimums[half]), zero, poison);
+                }
             }
         }
-        return;
     }
-    let mut scales = [[[0.0; 8]; ROWS]; 2];
-    let mut minimums = [[[0.0; 8]; ROWS]; 2];
-    for (row, row_blocks) in rows.iter().enumerate() {
-        let unpacked = F::scales(simd, &row_blocks[index]);
-        for half in 0..F::SCALES / 8 {
-            scales[half][row] = unpacked.scales.as_chunks().0[half];
-            minimums[half][row] = unpacked.minimums.as_chunks().0[half];
-        }
+    let together = if F::LARGE { BLOCKS } else { 2 };
+    for (blocks, sums) in blocks.chunks_mut(together).zip(&mut out.sums) {
+        finish::<S, F>(simd, blocks, sums);
     }
-    let per_part = F::SCALES / F::PARTS;
-    let mut columns = [[0.0; ROWS]; 8];
-    for half in 0..F::SCALES / 8 {
-        simd.interleave_floats(&scales[half], &mut columns);
-        for (index, column) in columns.iter().enumerate() {
-            let index = 8 * half + index;
-            blocks[index / per_part].scales[index % per_part] = *column;
-        }
-        if F::MINIMUM {
-            simd.interleave_floats(&minimums[half], &mut columns);
-            for (index, column) in columns.iter().enumerate() {
-                let index = 8 * half + index;
-                blocks[index / per_part].minimums[index % per_part] = *column;
-            }
-        }
+    if simd.sum(poison) == 0.0 {
+        Ok(())
+    } else {
+        let NonFiniteWeight { row, element } = first_not_finite::<F>(blocks);
+        Err(NonFiniteWeight { row: first + row, element: slice * SLICE + element })
     }
 }
 
-/// What follows from a block's values and scales.
-#[inline(always)]
-fn finish<S: Simd, F: Format>(simd: S, block: &mut PanelBlock) {
-    let (low, high) = block.quads.split_at(GROUP / QUAD / 2);
-    if F::HALVES {
-        let sums = [simd.quad_sums(low), simd.quad_sums(high)];
-        for row in 0..ROWS {
-            let [low, high] = [sums[0][row], sums[1][row]];
-            block.starts[0][row] = -128 * low;
-            block.starts[1][row] = -128 * high;
-            let scaled = low as f32 * block.scales[0][row];
-            block.sums[row] = (high as f32).mul_add(block.scales[1][row], scaled);
-        }
-    } else {
-        let sums = simd.quad_sums(&block.quads);
-        for row in 0..ROWS {
-            block.starts[0][row] = -128 * sums[row];
-            block.sums[row] = sums[row] as f32 * block.scales[0][row];
+/// The first row with a scale that is not finite, and where.
+#[cold]
+fn first_not_finite<F: Format>(blocks: &[PanelBlock]) -> NonFiniteWeight {
+    let halves = if F::HALVES { 2 } else { 1 };
+    for row in 0..ROWS {
+        for (index, block) in blocks.iter().enumerate() {
+            let minimums = &block.minimums[..if F::MINIMUM { halves } else { 0 }];
+            let scales = block.scales[..halves].iter().chain(minimums);
+            if scales.into_iter().any(|scales| !scales[row].is_finite()) {
+                return NonFiniteWeight { row, element: index * GROUP };
+            }
         }
     }
+    unreachable!("a scale that is not finite was seen")
+}
+
+/// What follows from values and scales of the blocks that meet the same middle.
+#[inline(always)]
+fn finish<S: Simd, F: Format>(simd: S, blocks: &mut [PanelBlock], out: &mut [f32; ROWS]) {
+    let halves = if F::HALVES { 2 } else { 1 };
+    let zero = simd.splat_bits(0);
+    let mut sums = simd.splat(0.0);
+    for block in blocks.iter_mut() {
+        for half in 0..halves {
+            let quads = GROUP / QUAD / halves;
+            let mut sum = zero;
+            for column in half * quads..(half + 1) * quads {
+                sum = simd.add_bytes(sum, simd.load_bits(&block.quads[column]));
+            }
+            simd.store_words(simd.sub_words(zero, simd.shl::<7>(sum)), &mut block.starts[half]);
+            sums = simd.fma(simd.to_floats(sum), simd.load(&block.scales[half]), sums);
+            if F::LARGE && F::MINIMUM {
+                let count = simd.splat((GROUP / halves) as f32);
+                sums = simd.fma(simd.load(&block.minimums[half]), count, sums);
+            }
+        }
+    }
+    simd.store(sums, out);
 }

@@ -1,43 +1,116 @@
-//! Activations as int8: `x ≈ d * q + m` for each block of 32 elements of a row.
+//! Activations as int8: `x ≈ d * q + m`, where `m` is the middle of a range and `d` a step of which
+//! 254 cover it, so that `q` uses all of -127..=127 whatever the mean of the values is. -128 is left
+//! out: its negative does not exist, and the AVX2 kernels negate.
 //!
-//! `m` is the middle of the block's range and `d` a 254th of its width, so that `q` uses all of
-//! -127..=127 whatever the block's mean is. -128 is left out: its negative does not exist, and the
-//! AVX2 kernels negate.
+//! There are two forms, after the blocks of the weights that they meet:
+//!
+//! | form | for blocks of | `d` for each | `m` for each |
+//! |---|---|---|---|
+//! | small | 32 weights | 32 columns | 64 columns |
+//! | large | 256 weights | 256 columns | 256 columns |
+//!
+//! The coarser a step's and a middle's share, the fewer multiplications stand between the dots of a
+//! product: see ARCHITECTURE.md for what was measured of speed and error.
 
+use super::DType;
 use super::block::GROUP;
+use super::panel::{BLOCKS, QUAD, SLICE, slices};
 use super::simd::{LANES, Op, ROUND, Simd};
 
 /// Ranges up to here count as zero: 254 times their inverse would leave f32.
 const RANGE_MIN: f32 = 1e-36;
 
-/// What a kernel needs to know of one block of one row.
+/// Which forms are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forms {
+    pub(super) small: bool,
+    pub(super) large: bool,
+}
+
+impl Forms {
+    /// Those that weights of these types meet; weights that are not quantized need neither.
+    pub fn of(dtypes: impl IntoIterator<Item = DType>) -> Self {
+        dtypes.into_iter().filter(|dtype| dtype.is_quantized()).fold(
+            Self::default(),
+            |forms, dtype| {
+                let large = dtype.block_elements() == SLICE;
+                Self { small: forms.small || !large, large: forms.large || large }
+            },
+        )
+    }
+}
+
+/// The int8 values of 256 columns of a row, in two's complement, or with an offset of 128, as the
+/// instruction set wants them: by block and quad.
+pub(super) type Values = [[[u8; QUAD]; GROUP / QUAD]; BLOCKS];
+
+/// What a kernel needs to know of 256 columns of a row in the small form.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
-pub(super) struct Meta {
+pub(super) struct Small {
+    /// Steps, by block.
+    pub(super) d: [f32; BLOCKS],
+    /// Middles, by pair of blocks.
+    pub(super) m: [f32; BLOCKS / 2],
+    /// Sums of the 32 values `d * q + m`, by block.
+    pub(super) sums: [f32; BLOCKS],
+}
+
+/// What a kernel needs to know of 256 columns of a row in the large form.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub(super) struct Large {
     /// Step.
     pub(super) d: f32,
     /// Middle.
     pub(super) m: f32,
-    /// Sum of the 32 values `d * q + m`.
-    pub(super) sum: f32,
-    /// Sums of the first and the last 16 of them.
-    pub(super) half_sums: [f32; 2],
+    /// Sums of `q`, by half a block.
+    pub(super) halves: [f32; SLICE / LANES],
+    /// Sums of `q`, by block.
+    pub(super) blocks: [f32; BLOCKS],
+}
+
+/// One form of some rows: slice by slice of columns, and row by row in each, so that the rows of a
+/// tile lie side by side.
+#[derive(Debug, Default)]
+pub(super) struct Form<M> {
+    /// `[slices, rows]`; beyond the last column without meaning.
+    pub(super) values: Vec<Values>,
+    /// `[slices, rows]`
+    pub(super) meta: Vec<M>,
+    rows: usize,
+}
+
+impl<M: Copy + Default> Form<M> {
+    /// Makes room for `rows` rows of `cols` columns.
+    fn reset(&mut self, rows: usize, cols: usize) {
+        self.rows = rows;
+        self.values.resize(rows * slices(cols), Values::default());
+        self.meta.resize(rows * slices(cols), M::default());
+    }
+
+    /// Slice `slice` of the rows from `first` on.
+    pub(super) fn slice(&self, slice: usize, first: usize) -> (&[Values], &[M]) {
+        let rows = slice * self.rows + first..(slice + 1) * self.rows;
+        (&self.values[rows.clone()], &self.meta[rows])
+    }
 }
 
 /// Rows of int8 activations, reused from one product to the next.
 #[derive(Debug, Default)]
 pub struct QuantizedRows {
+    forms: Forms,
     cols: usize,
-    /// Values in two's complement, or with an offset of 128, as the instruction set wants them.
-    q: Vec<u8>,
-    meta: Vec<Meta>,
+    pub(super) small: Form<Small>,
+    pub(super) large: Form<Large>,
     broken: Vec<bool>,
 }
 
 impl QuantizedRows {
-    /// Bytes that `rows` rows of `cols` columns take.
+    /// Bytes that `rows` rows of `cols` columns take at most.
     pub fn bytes(rows: usize, cols: usize) -> usize {
-        rows * (cols + cols / GROUP * size_of::<Meta>() + 1)
+        let slice = 2 * size_of::<Values>() + size_of::<Small>() + size_of::<Large>();
+        rows * (slices(cols) * slice + 1)
     }
 
     /// Rows that held a value that is not finite, or a range wider than f32. They count as zeros.
@@ -45,48 +118,51 @@ impl QuantizedRows {
         &self.broken
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.broken.len()
-    }
-
-    pub(super) fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// The int8 values of row `row`, `[cols]`.
-    pub(super) fn q(&self, row: usize) -> &[u8] {
-        &self.q[row * self.cols..][..self.cols]
-    }
-
-    /// The blocks of row `row`, `[cols / 32]`.
-    pub(super) fn meta(&self, row: usize) -> &[Meta] {
-        &self.meta[row * (self.cols / GROUP)..][..self.cols / GROUP]
+    /// Whether these are `rows` rows of `cols` columns in what form weights of `dtype` want.
+    pub(super) fn fit(&self, dtype: DType, rows: usize, cols: usize) -> bool {
+        let wanted = Forms::of([dtype]);
+        self.broken.len() == rows
+            && self.cols == cols
+            && (!wanted.small || self.forms.small)
+            && (!wanted.large || self.forms.large)
     }
 
     /// Makes room for `rows` rows of `cols` columns.
-    pub(super) fn reset(&mut self, rows: usize, cols: usize) {
-        let blocks = cols / GROUP;
-        self.cols = cols;
-        self.q.resize(rows * cols, 0);
-        self.meta.resize(rows * blocks, Meta::default());
+    pub(super) fn reset(&mut self, rows: usize, cols: usize, forms: Forms) {
+        (self.forms, self.cols) = (forms, cols);
+        if forms.small {
+            self.small.reset(rows, cols);
+        }
+        if forms.large {
+            self.large.reset(rows, cols);
+        }
+        self.broken.clear();
         self.broken.resize(rows, false);
     }
 
-    /// The parts that a quantizer fills: values, blocks, and which rows are broken.
-    pub(super) fn parts_mut(&mut self) -> (&mut [u8], &mut [Meta], &mut [bool]) {
-        (&mut self.q, &mut self.meta, &mut self.broken)
+    /// The parts that a quantizer fills.
+    pub(super) fn parts_mut(&mut self) -> (&mut Form<Small>, &mut Form<Large>, &mut [bool]) {
+        (&mut self.small, &mut self.large, &mut self.broken)
     }
 }
 
-/// Quantizes rows of `x`, `[rows, cols]`.
-pub(super) struct Quantize<'a> {
-    /// `[rows, cols]`, `cols` a multiple of 32.
-    pub(super) x: &'a [f32],
-    /// `[rows, cols]`
-    pub(super) q: &'a mut [u8],
-    /// `[rows, cols / 32]`
-    pub(super) meta: &'a mut [Meta],
+/// One form of a slice of some rows, to be filled by [`Quantize`].
+pub(super) struct Part<'a, M> {
     /// `[rows]`
+    pub(super) values: &'a mut [Values],
+    /// `[rows]`
+    pub(super) meta: &'a mut [M],
+}
+
+/// Quantizes a slice of columns of some rows.
+pub(super) struct Quantize<'a> {
+    /// `[rows, cols]`, `cols` a multiple of 32, and of 256 for the large form.
+    pub(super) x: &'a [f32],
+    pub(super) cols: usize,
+    pub(super) slice: usize,
+    pub(super) small: Option<Part<'a, Small>>,
+    pub(super) large: Option<Part<'a, Large>>,
+    /// `[rows]`: set where something was not finite.
     pub(super) broken: &'a mut [bool],
     /// Added to every `q`: 128 for instructions whose activations are unsigned.
     pub(super) offset: u8,
@@ -96,66 +172,143 @@ impl Op for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let rows = self.broken.len();
-        let blocks = self.meta.len() / rows.max(1);
-        let (x, q) = (self.x.as_chunks::<GROUP>().0, self.q.as_chunks_mut::<GROUP>().0);
-        for row in 0..rows {
+    fn run<S: Simd>(mut self, simd: S) {
+        let columns = self.slice * SLICE..self.cols.min((self.slice + 1) * SLICE);
+        for (row, (x, broken)) in self.x.chunks_exact(self.cols).zip(self.broken).enumerate() {
+            let x = x[columns.clone()].as_chunks::<GROUP>().0;
             let mut sound = true;
-            for block in row * blocks..(row + 1) * blocks {
-                let (q, meta) = (&mut q[block], &mut self.meta[block]);
-                sound &= quantize_block(simd, &x[block], self.offset, q, meta);
+            if let Some(Part { values, meta }) = &mut self.small {
+                let q = values[row].as_flattened_mut().as_flattened_mut();
+                sound &= quantize_small(simd, x, self.offset, q, &mut meta[row]);
             }
-            self.broken[row] = !sound;
-            if !sound {
-                // A broken row counts as zeros.
-                q[row * blocks..(row + 1) * blocks].fill([self.offset; GROUP]);
-                self.meta[row * blocks..(row + 1) * blocks].fill(Meta::default());
+            if let (Some(Part { values, meta }), Some(x)) = (&mut self.large, x.as_array()) {
+                let q = values[row].as_flattened_mut().as_flattened_mut();
+                sound &= quantize_large(simd, x, self.offset, q, &mut meta[row]);
             }
+            *broken |= !sound;
         }
     }
 }
 
-/// Quantizes one block; says whether all of it was finite.
+/// What multiplies distances from the middle, for values up to `reach` from it.
+///
+/// A reach so small that its inverse may overflow is a constant block: the middle says it all.
 #[inline(always)]
-fn quantize_block<S: Simd>(
+fn inverse_of(reach: f32) -> f32 {
+    if reach > RANGE_MIN { 127.0 / reach } else { 0.0 }
+}
+
+/// Quantizes 16 values; gives them as floats, NaN where the value was not finite.
+#[inline(always)]
+fn quantize_lanes<S: Simd>(
     simd: S,
-    x: &[f32; GROUP],
+    x: &[f32; LANES],
+    (middle, inverse, offset): (f32, f32, u8),
+    q: &mut [u8; LANES],
+) -> S::F32 {
+    let distance = simd.sub(simd.load(x), simd.splat(middle));
+    let shifted = simd.fma(distance, simd.splat(inverse), simd.splat(ROUND));
+    // The inverse is rounded, and so is the middle: what lies at the ends may come out beyond.
+    // With the bound first, a NaN passes through.
+    let shifted = simd.min(simd.splat(ROUND + 127.0), shifted);
+    let shifted = simd.max(simd.splat(ROUND - 127.0), shifted);
+    simd.store_low_bytes(simd.add(shifted, simd.splat(f32::from(offset))), q);
+    simd.sub(shifted, simd.splat(ROUND))
+}
+
+/// Quantizes up to 256 columns with steps for each block and middles for each two; says whether all
+/// of them were finite. If not, they count as zeros.
+#[inline(always)]
+fn quantize_small<S: Simd>(
+    simd: S,
+    x: &[[f32; GROUP]],
     offset: u8,
-    q: &mut [u8; GROUP],
-    meta: &mut Meta,
+    q: &mut [u8],
+    meta: &mut Small,
 ) -> bool {
-    let (x, _) = x.as_chunks::<LANES>();
-    let halves = [simd.load(&x[0]), simd.load(&x[1])];
-    let low = simd.min_lane(simd.min(halves[0], halves[1]));
-    let high = simd.max_lane(simd.max(halves[0], halves[1]));
-    let (range, middle) = (high - low, (high + low) * 0.5);
-    // A range so small that its inverse may overflow is a constant block: the middle says it all.
-    let inverse = if range > RANGE_MIN { 254.0 / range } else { 0.0 };
-    let mut sums = [0.0_f32; 2];
+    *meta = Small::default();
+    let mut finite = true;
+    let (q, _) = q.as_chunks_mut::<GROUP>();
+    for (pair, (x, q)) in x.chunks(2).zip(q.chunks_exact_mut(2)).enumerate() {
+        let (mut lows, mut highs) = ([0.0; 2], [0.0; 2]);
+        for (index, x) in x.iter().enumerate() {
+            let (x, _) = x.as_chunks::<LANES>();
+            let (a, b) = (simd.load(&x[0]), simd.load(&x[1]));
+            lows[index] = simd.min_lane(simd.min(a, b));
+            highs[index] = simd.max_lane(simd.max(a, b));
+        }
+        let alone = (lows[0] + highs[0]) * 0.5;
+        let middle = if x.len() == 2 { shared_middle(lows, highs) } else { alone };
+        meta.m[pair % 4] = middle;
+        finite &= middle.is_finite();
+        for (index, (x, q)) in x.iter().zip(q).enumerate() {
+            let (above, below) = (highs[index] - middle, middle - lows[index]);
+            let reach = if above > below { above } else { below };
+            let how = (middle, inverse_of(reach), offset);
+            let ((x, _), (q, _)) = (x.as_chunks::<LANES>(), q.as_chunks_mut::<LANES>());
+            let first = quantize_lanes(simd, &x[0], how, &mut q[0]);
+            let second = quantize_lanes(simd, &x[1], how, &mut q[1]);
+            let sum = simd.sum(simd.add(first, second));
+            let (d, block) = (reach * (1.0 / 127.0), (2 * pair + index) % BLOCKS);
+            meta.d[block] = d;
+            meta.sums[block] = middle.mul_add(32.0, d * sum);
+            // A NaN may hide from the search for low and high, but not from the sum.
+            finite &= reach.is_finite() && sum.is_finite();
+        }
+    }
+    if !finite {
+        *meta = Small::default();
+    }
+    finite
+}
+
+/// The middle for two blocks: where the larger of their reaches, squared and added, is smallest, as
+/// far as it lies between the blocks' own middles.
+#[inline(always)]
+fn shared_middle(lows: [f32; 2], highs: [f32; 2]) -> f32 {
+    let [a, b] = [(lows[0] + highs[0]) * 0.5, (lows[1] + highs[1]) * 0.5];
+    let (lower, upper) = if a < b { (0, 1) } else { (1, 0) };
+    let (least, most) = if a < b { (a, b) } else { (b, a) };
+    let middle = (lows[lower] + highs[upper]) * 0.5;
+    let middle = if middle < least { least } else { middle };
+    if middle > most { most } else { middle }
+}
+
+/// Quantizes 256 columns with one step and one middle; says whether all of them were finite. If not,
+/// they count as zeros.
+#[inline(always)]
+fn quantize_large<S: Simd>(
+    simd: S,
+    x: &[[f32; GROUP]; BLOCKS],
+    offset: u8,
+    q: &mut [u8],
+    meta: &mut Large,
+) -> bool {
+    let (x, _) = x.as_flattened().as_chunks::<LANES>();
+    let (mut low, mut high) = (simd.load(&x[0]), simd.load(&x[0]));
+    for x in &x[1..] {
+        low = simd.min(simd.load(x), low);
+        high = simd.max(simd.load(x), high);
+    }
+    let (low, high) = (simd.min_lane(low), simd.max_lane(high));
+    let (middle, reach) = ((high + low) * 0.5, (high - low) * 0.5);
+    let how = (middle, inverse_of(reach), offset);
+    let mut all = simd.splat(0.0);
     let (q, _) = q.as_chunks_mut::<LANES>();
-    for half in 0..2 {
-        let distance = simd.sub(halves[half], simd.splat(middle));
-        let shifted = simd.fma(distance, simd.splat(inverse), simd.splat(ROUND));
-        // The inverse is rounded, and so is the middle: what lies at the ends may come out beyond.
-        // With the bound first, a NaN passes through.
-        let shifted = simd.min(simd.splat(ROUND + 127.0), shifted);
-        let shifted = simd.max(simd.splat(ROUND - 127.0), shifted);
-        sums[half] = simd.sum(simd.sub(shifted, simd.splat(ROUND)));
-        simd.store_low_bytes(simd.add(shifted, simd.splat(f32::from(offset))), &mut q[half]);
+    for (half, (x, q)) in x.iter().zip(q).enumerate() {
+        let values = quantize_lanes(simd, x, how, q);
+        meta.halves[half % 16] = simd.sum(values);
+        all = simd.add(all, values);
     }
-    // A NaN may hide from the search for low and high, but not from the sums.
-    if !(range.is_finite() && middle.is_finite() && (sums[0] + sums[1]).is_finite()) {
-        return false;
+    for block in 0..BLOCKS {
+        meta.blocks[block] = meta.halves[2 * block] + meta.halves[2 * block + 1];
     }
-    let d = range * (1.0 / 254.0);
-    *meta = Meta {
-        d,
-        m: middle,
-        sum: middle.mul_add(32.0, d * (sums[0] + sums[1])),
-        half_sums: [middle.mul_add(16.0, d * sums[0]), middle.mul_add(16.0, d * sums[1])],
-    };
-    true
+    (meta.d, meta.m) = (reach * (1.0 / 127.0), middle);
+    let finite = middle.is_finite() && reach.is_finite() && simd.sum(all).is_finite();
+    if !finite {
+        *meta = Large::default();
+    }
+    finite
 }
 
 #[cfg(test)]
@@ -163,29 +316,49 @@ mod tests {
     use super::*;
     use crate::kernels::{Isa, Kernels, Workspace};
 
-    /// One block as the portable kernels quantize it, and what it stands for.
-    fn quantized(x: &[f32; GROUP]) -> (QuantizedRows, [f32; GROUP]) {
+    /// One row as the portable kernels quantize it, in both forms if it is long enough.
+    fn quantized(x: &[f32]) -> QuantizedRows {
         let mut rows = QuantizedRows::default();
-        Kernels::new(Isa::Portable).quantize(&mut Workspace::new(1), x, GROUP, &mut rows);
-        let meta = rows.meta(0)[0];
-        let back = std::array::from_fn(|i| f32::from(value(&rows, i)) * meta.d + meta.m);
-        (rows, back)
+        let forms = Forms { small: true, large: x.len().is_multiple_of(SLICE) };
+        Kernels::new(Isa::Portable).quantize(&mut Workspace::new(1), x, x.len(), forms, &mut rows);
+        rows
     }
 
-    fn value(rows: &QuantizedRows, index: usize) -> i8 {
-        rows.q(0)[index].cast_signed()
+    /// The int8 values of one row in the small form, or in the large form.
+    fn q(rows: &QuantizedRows, large: bool) -> Vec<i8> {
+        let values = if large { &rows.large.values } else { &rows.small.values };
+        let bytes = values.iter().flat_map(|values| values.as_flattened().as_flattened());
+        bytes.take(rows.cols).map(|q| q.cast_signed()).collect()
+    }
+
+    /// What the forms stand for, with the step of each value.
+    fn forms(rows: &QuantizedRows) -> Vec<Vec<(f32, f32)>> {
+        let small = q(rows, false).into_iter().enumerate().map(|(i, q)| {
+            let meta = rows.small.meta[i / SLICE];
+            let (d, m) = (meta.d[i % SLICE / GROUP], meta.m[i % SLICE / (2 * GROUP)]);
+            (f32::from(q).mul_add(d, m), d)
+        });
+        let large = q(rows, true).into_iter().enumerate().map(|(i, q)| {
+            let Large { d, m, .. } = rows.large.meta[i / SLICE];
+            (f32::from(q).mul_add(d, m), d)
+        });
+        vec![small.collect(), large.collect()]
     }
 
     #[test]
     fn a_value_is_off_by_half_a_step_at_most() {
         for scale in [1e-30_f32, 1e-3, 1.0, 1e30] {
             for offset in [0.0, 0.3, -5.0] {
-                let x = std::array::from_fn(|i| ((i * 37 % 32) as f32 / 31.0 + offset) * scale);
-                let (rows, back) = quantized(&x);
-                let step = rows.meta(0)[0].d;
-                for (x, back) in x.iter().zip(back) {
-                    let slack = x.abs() * 1e-6;
-                    assert!((x - back).abs() <= step * 0.5001 + slack, "{x} became {back}");
+                for cols in [32, 64, 96, 256, 512] {
+                    let x: Vec<f32> = (0..cols)
+                        .map(|i| ((i * 37 % 32) as f32 / 31.0 + offset + (i / 32) as f32) * scale)
+                        .collect();
+                    for form in forms(&quantized(&x)) {
+                        for (x, (back, step)) in x.iter().zip(form) {
+                            let slack = x.abs() * 1e-6;
+                            assert!((x - back).abs() <= step * 0.5001 + slack, "{x} became {back}");
+                        }
+                    }
                 }
             }
         }
@@ -193,42 +366,69 @@ mod tests {
 
     #[test]
     fn the_whole_range_of_int8_is_used_but_minus_128() {
-        let x = std::array::from_fn(|i| i as f32);
-        let (rows, _) = quantized(&x);
-        assert_eq!((value(&rows, 0), value(&rows, 31)), (-127, 127));
-    }
-
-    #[test]
-    fn a_constant_block_is_exact() {
-        for value in [0.0, -0.0, 1.5, f32::MIN_POSITIVE, f32::from_bits(1), -1e30] {
-            let (rows, back) = quantized(&[value; GROUP]);
-            assert!(!rows.broken()[0] && back == [value; GROUP], "{value}: {back:?}");
+        let x: Vec<f32> = (0..256).map(|i| (i % 32) as f32).collect();
+        let rows = quantized(&x);
+        for large in [false, true] {
+            let q = q(&rows, large);
+            assert_eq!((q.iter().min(), q.iter().max()), (Some(&-127), Some(&127)));
         }
     }
 
     #[test]
+    fn a_constant_row_is_exact() {
+        for value in [0.0, -0.0, 1.5, f32::MIN_POSITIVE, f32::from_bits(1), -1e30] {
+            for cols in [32, 64, 256] {
+                let rows = quantized(&vec![value; cols]);
+                assert!(!rows.broken()[0]);
+                for form in forms(&rows) {
+                    assert!(form.iter().all(|(back, _)| *back == value), "{value}: {form:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_blocks_share_the_middle_that_serves_both() {
+        assert_eq!(shared_middle([-1.0, -1.0], [1.0, 1.0]), 0.0);
+        // The reaches are 2 and 2.
+        assert_eq!(shared_middle([-1.0, 1.0], [1.0, 3.0]), 1.0);
+        assert_eq!(shared_middle([1.0, -1.0], [3.0, 1.0]), 1.0);
+        // The wider block has its own middle.
+        assert_eq!(shared_middle([-4.0, 1.0], [4.0, 1.5]), 0.0);
+    }
+
+    #[test]
     fn sums_are_those_of_the_values() {
-        let x = std::array::from_fn(|i| (i as f32 - 9.0) * 0.25);
-        let (rows, back) = quantized(&x);
-        let meta = rows.meta(0)[0];
-        let sum: f32 = back.iter().sum();
-        assert!((meta.sum - sum).abs() < 1e-4);
-        assert!((meta.half_sums[0] + meta.half_sums[1] - sum).abs() < 1e-4);
+        let x: Vec<f32> = (0..256).map(|i| ((i * 29 % 64) as f32 - 9.0) * 0.25).collect();
+        let rows = quantized(&x);
+        let form = &forms(&rows)[0];
+        for (index, block) in form.chunks(GROUP).enumerate() {
+            let sum: f32 = block.iter().map(|(x, _)| x).sum();
+            let found = rows.small.meta[0].sums[index];
+            assert!((found - sum).abs() < 1e-3, "{found}, {sum}");
+        }
+        let meta = &rows.large.meta[0];
+        for (index, q) in q(&rows, true).chunks(LANES).enumerate() {
+            let sum: i32 = q.iter().copied().map(i32::from).sum();
+            assert_eq!(meta.halves[index], sum as f32);
+        }
+        assert!((0..8).all(|i| meta.blocks[i] == meta.halves[2 * i] + meta.halves[2 * i + 1]));
     }
 
     #[test]
     fn what_is_not_finite_breaks_its_row_wherever_it_stands() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for place in 0..GROUP {
-                let mut x = [1.0; GROUP];
+            for place in (0..96).chain([128, 255]) {
+                let mut x = vec![1.0; 256];
                 x[place] = bad;
-                let (rows, _) = quantized(&x);
+                let rows = quantized(&x);
                 assert!(rows.broken()[0], "{bad} at {place}");
-                assert!(rows.q(0).iter().all(|q| *q == 0) && rows.meta(0)[0] == Meta::default());
+                assert!(rows.small.meta.iter().all(|meta| *meta == Small::default()));
+                assert!(rows.large.meta.iter().all(|meta| *meta == Large::default()));
             }
         }
-        let mut wide = [0.0; GROUP];
+        let mut wide = [0.0; 256];
         (wide[0], wide[1]) = (f32::MAX, -f32::MAX);
-        assert!(quantized(&wide).0.broken()[0], "the range is wider than f32");
+        assert!(quantized(&wide).broken()[0], "the range is wider than f32");
     }
 }

@@ -23,6 +23,9 @@ impl Kernels {
             Isa::Avx2(_) => Some(best(|| unsafe { madd() })),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
+            Isa::AvxVnni(_) => Some(best(|| unsafe { dpbusd_256() })),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Isa::Avx512Vnni(_) => Some(best(|| unsafe { dpbusd() })),
         }
     }
@@ -85,6 +88,33 @@ fn dpbusd() -> u64 {
         );
     }
     ROUNDS * 16 * 64
+}
+
+/// Twelve independent `vpdpbusd` of 256 bits a round; gives the products.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avxvnni")]
+fn dpbusd_256() -> u64 {
+    // SAFETY: registers that are named as clobbered, and a counter.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "{{vex}} vpdpbusd ymm0, ymm14, ymm15", "{{vex}} vpdpbusd ymm1, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm2, ymm14, ymm15", "{{vex}} vpdpbusd ymm3, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm4, ymm14, ymm15", "{{vex}} vpdpbusd ymm5, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm6, ymm14, ymm15", "{{vex}} vpdpbusd ymm7, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm8, ymm14, ymm15", "{{vex}} vpdpbusd ymm9, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm10, ymm14, ymm15", "{{vex}} vpdpbusd ymm11, ymm14, ymm15",
+            "dec {rounds}",
+            "jnz 2b",
+            rounds = inout(reg) ROUNDS => _,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+            out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+            out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+            out("ymm14") _, out("ymm15") _,
+            options(nomem, nostack),
+        );
+    }
+    ROUNDS * 12 * 32
 }
 
 /// Four independent `vpmaddubsw`, `vpmaddwd`, `vpaddd` of 256 bits a round; gives the products.

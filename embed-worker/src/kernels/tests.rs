@@ -78,18 +78,20 @@ fn product(
 ) -> Vec<u32> {
     let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
     let mut quantized = QuantizedRows::default();
-    kernels.quantize(&mut workspace, x, matrix.cols, &mut quantized);
+    kernels.quantize(&mut workspace, x, matrix.cols, Forms::of([matrix.dtype]), &mut quantized);
     let activations = Activations { rows: x, quantized: &quantized };
     let mut out = vec![0.5; x.len() / matrix.cols * matrix.rows];
     let output = Output { out: &mut out, stride: matrix.rows, epilogue };
-    kernels.matmul(&mut workspace, matrix, &activations, bias, output).expect("finite weights");
+    let product = Product { weights: *matrix, bias };
+    kernels.matmul(&mut workspace, &[product], &activations, output).expect("finite weights");
     out.into_iter().map(f32::to_bits).collect()
 }
 
-fn cols_of(dtype: DType) -> [usize; 2] {
+fn cols_of(dtype: DType) -> [usize; 3] {
     match dtype.block_elements() {
-        1 => [5, 48],
-        block => [block, 3 * block],
+        1 => [5, 48, 300],
+        32 => [32, 7 * 32, 320],
+        block => [block, 3 * block, 2 * block],
     }
 }
 
@@ -216,12 +218,13 @@ fn a_scale_or_weight_that_is_not_finite_is_an_error_wherever_it_stands() {
                 for isa in Isa::all_supported() {
                     let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(2));
                     let mut quantized = QuantizedRows::default();
-                    kernels.quantize(&mut workspace, &x, cols, &mut quantized);
+                    kernels.quantize(&mut workspace, &x, cols, Forms::of([dtype]), &mut quantized);
                     let activations = Activations { rows: &x, quantized: &quantized };
                     let mut out = vec![0.0; 2 * rows];
                     let output = Output { out: &mut out, stride: rows, epilogue: Epilogue::Store };
-                    let error = kernels
-                        .matmul(&mut workspace, &matrix, &activations, None, output)
+                    let product = Product { weights: matrix, bias: None };
+                    let (_, error) = kernels
+                        .matmul(&mut workspace, &[product], &activations, output)
                         .expect_err("a weight is not finite");
                     assert_eq!(error, NonFiniteWeight { row: bad_row, element }, "{isa}: {dtype}");
                     let mut row = vec![0.0; cols];

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NonFiniteWeight;
 use super::attention::AttentionScratch;
-use super::panel::{PANELS, Panel};
+use super::panel::Panels;
+use super::tile::Sums;
 use crate::threads::Pool;
 
 /// A pool of threads with a scratch for each.
@@ -17,7 +18,9 @@ pub struct Workspace {
 /// What one thread needs, kept from one task to the next.
 #[derive(Debug, Default)]
 pub(super) struct ThreadScratch {
-    pub(super) panels: [Panel; PANELS],
+    pub(super) panels: Panels,
+    /// A product's sums, `[tokens]`.
+    pub(super) sums: Vec<Sums>,
     pub(super) attention: AttentionScratch,
 }
 
@@ -32,7 +35,7 @@ impl Workspace {
     /// Bytes of scratch that one thread comes to for products of up to `cols` columns and attention
     /// over `tokens` tokens of heads `head_dim` wide.
     pub fn thread_bytes(cols: usize, tokens: usize, head_dim: usize) -> usize {
-        PANELS * Panel::bytes(cols) + AttentionScratch::bytes(tokens, head_dim)
+        Panels::bytes(cols) + tokens * size_of::<Sums>() + AttentionScratch::bytes(tokens, head_dim)
     }
 
     /// Threads that compute.
@@ -67,6 +70,9 @@ impl Workspace {
 }
 
 /// The error of the first row, so that the same file always gives the same message.
-pub(super) fn first_error(errors: Vec<NonFiniteWeight>) -> Result<(), NonFiniteWeight> {
-    errors.into_iter().min_by_key(|error| (error.row, error.element)).map_or(Ok(()), Err)
+pub(super) fn first_error(
+    errors: Vec<(usize, NonFiniteWeight)>,
+) -> Result<(), (usize, NonFiniteWeight)> {
+    let first = errors.into_iter().min_by_key(|(index, error)| (*index, error.row, error.element));
+    first.map_or(Ok(()), Err)
 }

@@ -18,7 +18,9 @@ use super::scratch::{Scratch, TILE_TOKENS};
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::{Activations, Epilogue, Kernels, Matrix, Output, QuantizedRows, Workspace};
+use crate::kernels::{
+    Activations, Epilogue, Forms, Kernels, Matrix, Output, Product, QuantizedRows, Workspace,
+};
 
 /// A model ready to run, with its buffers.
 #[derive(Debug)]
@@ -120,14 +122,10 @@ impl Encoder {
         for tile in tiles(tokens) {
             let states = &scratch.states[tile.start * hidden..tile.end * hidden];
             let (quantized, broken) = (&mut scratch.quantized, &mut scratch.broken[tile.clone()]);
-            let activations = quantize(*kernels, workspace, states, hidden, quantized, broken);
+            let linears: Vec<&Linear> = weights.blocks[block].qkv.iter().collect();
+            let x = quantize(*kernels, workspace, states, &linears, quantized, broken);
             let qkv = &mut scratch.qkv[tile.start * 3 * hidden..tile.end * 3 * hidden];
-            let mut column = 0;
-            for linear in &weights.blocks[block].qkv {
-                let out = store(&mut qkv[column..], 3 * hidden);
-                multiply(*kernels, workspace, linear, &activations, out)?;
-                column += linear.rows;
-            }
+            multiply(*kernels, workspace, &linears, &x, store(qkv, 3 * hidden))?;
         }
         Ok(())
     }
@@ -170,24 +168,25 @@ impl Encoder {
             let delta = &mut scratch.delta[..count * hidden];
 
             let attended = &scratch.attended[tile.start * hidden..tile.end * hidden];
-            let x = quantize(kernels, workspace, attended, hidden, quantized, broken);
-            multiply(kernels, workspace, attn_output, &x, store(delta, hidden))?;
+            let x = quantize(kernels, workspace, attended, &[attn_output], quantized, broken);
+            multiply(kernels, workspace, &[attn_output], &x, store(delta, hidden))?;
             let norm = attn_output_norm.parts();
             kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
 
-            let x = quantize(kernels, workspace, states, hidden, quantized, broken);
+            let linears: Vec<&Linear> = [ffn_up].into_iter().chain(ffn_gate).collect();
+            let x = quantize(kernels, workspace, states, &linears, quantized, broken);
             let out = &mut scratch.inner[..count * inner];
             let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
             let output = Output { out, stride: inner, epilogue: activation };
-            multiply(kernels, workspace, ffn_up, &x, output)?;
+            multiply(kernels, workspace, &[ffn_up], &x, output)?;
             if let Some(ffn_gate) = ffn_gate {
                 let out = &mut scratch.inner[..count * inner];
                 let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
-                multiply(kernels, workspace, ffn_gate, &x, output)?;
+                multiply(kernels, workspace, &[ffn_gate], &x, output)?;
             }
             let up = &scratch.inner[..count * inner];
-            let x = quantize(kernels, workspace, up, inner, quantized, broken);
-            multiply(kernels, workspace, ffn_down, &x, store(delta, hidden))?;
+            let x = quantize(kernels, workspace, up, &[ffn_down], quantized, broken);
+            multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
             let norm = layer_output_norm.parts();
             kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
         }
@@ -227,34 +226,40 @@ fn store(out: &mut [f32], stride: usize) -> Output<'_> {
     Output { out, stride, epilogue: Epilogue::Store }
 }
 
-/// `rows` in both forms; marks those that are not finite.
+/// `rows` in the forms that `linears` want; marks those that are not finite.
 fn quantize<'a>(
     kernels: Kernels,
     workspace: &mut Workspace,
     rows: &'a [f32],
-    cols: usize,
+    linears: &[&Linear],
     quantized: &'a mut QuantizedRows,
     broken: &mut [bool],
 ) -> Activations<'a> {
-    kernels.quantize(workspace, rows, cols, quantized);
+    let forms = Forms::of(linears.iter().map(|linear| linear.matrix().shape().0));
+    kernels.quantize(workspace, rows, linears[0].cols, forms, quantized);
     for (broken, row) in broken.iter_mut().zip(quantized.broken()) {
         *broken |= row;
     }
     Activations { rows, quantized }
 }
 
+/// The products with `linears`, side by side.
 fn multiply(
     kernels: Kernels,
     workspace: &mut Workspace,
-    linear: &Linear,
+    linears: &[&Linear],
     activations: &Activations<'_>,
     output: Output<'_>,
 ) -> Result<(), ModelError> {
-    kernels.matmul(workspace, &linear.matrix(), activations, linear.bias(), output).map_err(
-        |error| ModelError::NotFinite {
-            tensor: linear.name().into(),
+    let products: Vec<Product<'_>> = linears
+        .iter()
+        .map(|linear| Product { weights: linear.matrix(), bias: linear.bias() })
+        .collect();
+    kernels.matmul(workspace, &products, activations, output).map_err(|(index, error)| {
+        ModelError::NotFinite {
+            tensor: linears[index].name().into(),
             row: error.row,
             element: error.element,
-        },
-    )
+        }
+    })
 }

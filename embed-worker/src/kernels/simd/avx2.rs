@@ -22,6 +22,22 @@ macro_rules! instructions {
     };
 }
 
+/// The same on bits.
+macro_rules! bits {
+    ($($name:ident($($arg:ident),+) = $instruction:ident;)+) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::Bits),+) -> Self::Bits {
+                // SAFETY: the token exists, so the processor has AVX2.
+                let low = unsafe { $instruction($($arg.0),+) };
+                // SAFETY: as above.
+                let high = unsafe { $instruction($($arg.1),+) };
+                (low, high)
+            }
+        )+
+    };
+}
+
 /// Methods on one half, for the folds.
 macro_rules! halves {
     ($($name:ident($a:ident, $b:ident) = $instruction:ident;)+) => {
@@ -144,28 +160,128 @@ impl Simd for Avx2 {
         self.max_lane8(self.max8(value.0, value.1))
     }
 
+    type Bits = (__m256i, __m256i);
+
+    #[inline(always)]
+    fn splat_bits(self, word: u32) -> Self::Bits {
+        // SAFETY: the token exists, so the processor has AVX2.
+        let half = unsafe { _mm256_set1_epi32(word.cast_signed()) };
+        (half, half)
+    }
+
+    #[inline(always)]
+    fn load_bits(self, from: &[i8; 64]) -> Self::Bits {
+        let (low, high) = from.split_at(32);
+        // SAFETY: as above; the slice holds 32 bytes, and no alignment is asked for.
+        let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
+        (low, high)
+    }
+
+    #[inline(always)]
+    fn store_bits(self, value: Self::Bits, to: &mut [i8; 64]) {
+        let (low, high) = to.split_at_mut(32);
+        // SAFETY: as above; the slice holds 32 bytes, and no alignment is asked for.
+        unsafe { _mm256_storeu_si256(low.as_mut_ptr().cast(), value.0) };
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_si256(high.as_mut_ptr().cast(), value.1) };
+    }
+
+    #[inline(always)]
+    fn store_words(self, value: Self::Bits, to: &mut [i32; LANES]) {
+        let (low, high) = to.split_at_mut(LANES / 2);
+        // SAFETY: as above; the slice holds 8 words, and no alignment is asked for.
+        unsafe { _mm256_storeu_si256(low.as_mut_ptr().cast(), value.0) };
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_si256(high.as_mut_ptr().cast(), value.1) };
+    }
+
+    bits! {
+        and(a, b) = _mm256_and_si256;
+        or(a, b) = _mm256_or_si256;
+        sub_bytes(a, b) = _mm256_sub_epi8;
+        sub_words(a, b) = _mm256_sub_epi32;
+        add_bytes(sums, bytes) = add_bytes;
+    }
+
+    #[inline(always)]
+    fn shr<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { (shr::<BY>(a.0), shr::<BY>(a.1)) }
+    }
+
+    #[inline(always)]
+    fn sar<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { (sar::<BY>(a.0), sar::<BY>(a.1)) }
+    }
+
+    #[inline(always)]
+    fn shl<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { (shl::<BY>(a.0), shl::<BY>(a.1)) }
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[i8; 16], index: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { (lookup(table, index.0), lookup(table, index.1)) }
+    }
+
+    #[inline(always)]
+    fn spread<const QUAD: usize>(self, words: Self::Bits, value: u8) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { (spread::<QUAD>(words.0, value), spread::<QUAD>(words.1, value)) }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, words: Self::Bits) -> Self::F32 {
+        // SAFETY: as above.
+        unsafe { (_mm256_cvtepi32_ps(words.0), _mm256_cvtepi32_ps(words.1)) }
+    }
+
+    #[inline(always)]
+    fn f16s(self, words: Self::Bits) -> Self::F32 {
+        // SAFETY: the token exists, so the processor has F16C.
+        unsafe { (f16s(words.0), f16s(words.1)) }
+    }
+
+    #[inline(always)]
+    fn words(self, rows: [[u8; 4]; LANES]) -> Self::Bits {
+        let (low, high) = rows.split_at(LANES / 2);
+        // SAFETY: the token exists, so the processor has AVX2.
+        unsafe { (words(low), words(high)) }
+    }
+
+    #[inline(always)]
+    fn columns4(self, rows: [&[u8; 16]; LANES]) -> [Self::Bits; 4] {
+        let (low, high) = rows.split_at(LANES / 2);
+        // SAFETY: as above.
+        let (low, high) = unsafe { (columns4(low), columns4(high)) };
+        let mut columns = [(ZERO, ZERO); 4];
+        for column in 0..4 {
+            columns[column] = (low[column], high[column]);
+        }
+        columns
+    }
+
+    #[inline(always)]
+    fn columns8(self, rows: [&[u8; 32]; LANES]) -> [Self::Bits; 8] {
+        let (low, high) = rows.split_at(LANES / 2);
+        // SAFETY: as above.
+        let (low, high) = unsafe { (columns8(low), columns8(high)) };
+        let mut columns = [(ZERO, ZERO); 8];
+        for column in 0..8 {
+            columns[column] = (low[column], high[column]);
+        }
+        columns
+    }
+
     #[inline(always)]
     fn f16(self, bits: u16) -> f32 {
         // SAFETY: the token exists, so the processor has F16C.
         unsafe { f16(bits) }
-    }
-
-    #[inline(always)]
-    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
-        for half in 0..2 {
-            let mut from = [ZERO; 8];
-            for (from, row) in from.iter_mut().zip(&rows[8 * half..]) {
-                // SAFETY: the token exists, so the processor has AVX2.
-                *from = unsafe { load(row) };
-            }
-            // SAFETY: as above.
-            let quads = unsafe { transpose(from) };
-            for (column, quad) in columns.iter_mut().zip(quads) {
-                let to = &mut column[32 * half..][..32];
-                // SAFETY: as above; the slice holds 32 bytes, and no alignment is asked for.
-                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), quad) }
-            }
-        }
     }
 
     #[inline(always)]
@@ -185,12 +301,6 @@ impl Simd for Avx2 {
                 unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), quad) }
             }
         }
-    }
-
-    #[inline(always)]
-    fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES] {
-        // SAFETY: the token exists, so the processor has AVX2.
-        unsafe { quad_sums(quads) }
     }
 }
 
@@ -221,13 +331,6 @@ fn f16(bits: u16) -> f32 {
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load(bytes: &[i8; 32]) -> __m256i {
-    // SAFETY: the reference is valid for 32 bytes, and no alignment is asked for.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
 /// A register of zeros, before it is loaded.
 // SAFETY: all bits zero are a value of every integer vector.
 const ZERO: __m256i = unsafe { std::mem::zeroed() };
@@ -235,7 +338,7 @@ const ZERO: __m256i = unsafe { std::mem::zeroed() };
 /// Transposes 8 rows of 8 quads of bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     // Pairs of rows, then pairs of pairs, within halves of 128 bits; then halves change places.
     let mut pairs = [ZERO; 8];
     for i in 0..4 {
@@ -261,21 +364,100 @@ pub(super) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn quad_sums(quads: &[[i8; 64]]) -> [i32; LANES] {
-    let (bytes, words) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
-    let mut sums = [_mm256_setzero_si256(); 2];
-    for quad in quads {
-        for half in 0..2 {
-            let quad = load(&quad.as_chunks().0[half]);
-            let pairs = _mm256_maddubs_epi16(bytes, quad);
-            sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, words));
-        }
+fn shr<const BY: u32>(a: __m256i) -> __m256i {
+    _mm256_srl_epi32(a, _mm_cvtsi32_si128(BY.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sar<const BY: u32>(a: __m256i) -> __m256i {
+    _mm256_sra_epi32(a, _mm_cvtsi32_si128(BY.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shl<const BY: u32>(a: __m256i) -> __m256i {
+    _mm256_sll_epi32(a, _mm_cvtsi32_si128(BY.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_bytes(sums: __m256i, bytes: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lookup(table: &[i8; 16], index: __m256i) -> __m256i {
+    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), index)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn spread<const QUAD: usize>(words: __m256i, value: u8) -> __m256i {
+    // The byte that holds the quad's bits, four times in each word.
+    let byte = (QUAD / 2) as i32 * 0x0101_0101;
+    let places = _mm_add_epi32(
+        _mm_set1_epi32(byte),
+        _mm_set_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
+    );
+    let bits = _mm256_set1_epi32(if QUAD % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+    let bytes = _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(places));
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
+    _mm256_and_si256(set, _mm256_set1_epi8(value.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn f16s(words: __m256i) -> __m256 {
+    // What is above a half is cut off first, because packing saturates.
+    let halves = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
+    let packed = _mm256_packus_epi32(halves, halves);
+    let packed = _mm256_permute4x64_epi64::<0b00_00_10_00>(packed);
+    _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn words(rows: &[[u8; 4]]) -> __m256i {
+    let word = |row: usize| i32::from_le_bytes(rows[row]);
+    _mm256_set_epi32(word(7), word(6), word(5), word(4), word(3), word(2), word(1), word(0))
+}
+
+/// 8 rows of 16 bytes, turned to columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns4(rows: &[&[u8; 16]]) -> [__m256i; 4] {
+    let mut from = [ZERO; 4];
+    for (row, from) in from.iter_mut().enumerate() {
+        // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+        let low = unsafe { _mm_loadu_si128(rows[row].as_ptr().cast()) };
+        // SAFETY: as above.
+        let high = unsafe { _mm_loadu_si128(rows[4 + row].as_ptr().cast()) };
+        *from = _mm256_set_m128i(high, low);
     }
-    let mut out = [0; LANES];
-    for half in 0..2 {
-        let to = &mut out[8 * half..][..8];
-        // SAFETY: the slice holds 8 numbers, and no alignment is asked for.
-        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), sums[half]) }
+    let [a, b, c, d] = from;
+    let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (low2, high2) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(low, low2),
+        _mm256_unpackhi_epi64(low, low2),
+        _mm256_unpacklo_epi64(high, high2),
+        _mm256_unpackhi_epi64(high, high2),
+    ]
+}
+
+/// 8 rows of 32 bytes, turned to columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns8(rows: &[&[u8; 32]]) -> [__m256i; 8] {
+    let mut from = [ZERO; 8];
+    for (from, row) in from.iter_mut().zip(rows) {
+        // SAFETY: the reference is valid for 32 bytes, and no alignment is asked for.
+        *from = unsafe { _mm256_loadu_si256(row.as_ptr().cast()) };
     }
-    out
+    transpose(from)
 }

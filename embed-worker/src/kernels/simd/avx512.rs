@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::transpose;
 use super::{LANES, Simd};
 use crate::kernels::isa::{Avx2, Avx512Vnni};
 
@@ -13,6 +12,19 @@ macro_rules! instructions {
         $(
             #[inline(always)]
             fn $name(self, $($arg: Self::F32),+) -> Self::F32 {
+                // SAFETY: the token exists, so the processor has AVX-512.
+                unsafe { $instruction($($arg),+) }
+            }
+        )+
+    };
+}
+
+/// The same on bits.
+macro_rules! bits {
+    ($($name:ident($($arg:ident),+) = $instruction:ident;)+) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::Bits),+) -> Self::Bits {
                 // SAFETY: the token exists, so the processor has AVX-512.
                 unsafe { $instruction($($arg),+) }
             }
@@ -79,27 +91,108 @@ impl Simd for Avx512Vnni {
         self.avx2().max_lane8(self.avx2().max8(low, high))
     }
 
+    type Bits = __m512i;
+
+    #[inline(always)]
+    fn splat_bits(self, word: u32) -> Self::Bits {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { _mm512_set1_epi32(word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn load_bits(self, from: &[i8; 64]) -> Self::Bits {
+        // SAFETY: as above; the reference is valid for 64 bytes, and no alignment is asked for.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_bits(self, value: Self::Bits, to: &mut [i8; 64]) {
+        // SAFETY: as above; the reference is valid for 64 bytes, and no alignment is asked for.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), value) }
+    }
+
+    #[inline(always)]
+    fn store_words(self, value: Self::Bits, to: &mut [i32; LANES]) {
+        // SAFETY: as above; the reference is valid for 64 bytes, and no alignment is asked for.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), value) }
+    }
+
+    bits! {
+        and(a, b) = _mm512_and_si512;
+        or(a, b) = _mm512_or_si512;
+        sub_bytes(a, b) = _mm512_sub_epi8;
+        sub_words(a, b) = _mm512_sub_epi32;
+        add_bytes(sums, bytes) = add_bytes;
+    }
+
+    #[inline(always)]
+    fn shr<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { _mm512_srli_epi32::<BY>(a) }
+    }
+
+    #[inline(always)]
+    fn sar<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { _mm512_srai_epi32::<BY>(a) }
+    }
+
+    #[inline(always)]
+    fn shl<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { _mm512_slli_epi32::<BY>(a) }
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[i8; 16], index: Self::Bits) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { lookup(table, index) }
+    }
+
+    #[inline(always)]
+    fn spread<const QUAD: usize>(self, words: Self::Bits, value: u8) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { spread::<QUAD>(words, value) }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, words: Self::Bits) -> Self::F32 {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtepi32_ps(words) }
+    }
+
+    #[inline(always)]
+    fn f16s(self, words: Self::Bits) -> Self::F32 {
+        // SAFETY: as above.
+        unsafe { f16s(words) }
+    }
+
+    #[inline(always)]
+    fn words(self, rows: [[u8; 4]; LANES]) -> Self::Bits {
+        // SAFETY: as above.
+        unsafe { words(rows) }
+    }
+
+    #[inline(always)]
+    fn columns4(self, rows: [&[u8; 16]; LANES]) -> [Self::Bits; 4] {
+        // SAFETY: as above.
+        unsafe { columns4(rows) }
+    }
+
+    #[inline(always)]
+    fn columns8(self, rows: [&[u8; 32]; LANES]) -> [Self::Bits; 8] {
+        // SAFETY: as above.
+        unsafe { columns8(rows) }
+    }
+
     #[inline(always)]
     fn f16(self, bits: u16) -> f32 {
         self.avx2().f16(bits)
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]) {
-        // SAFETY: the token exists, so the processor has AVX-512.
-        unsafe { interleave(rows, columns) }
-    }
-
-    #[inline(always)]
     fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]) {
-        // SAFETY: the token exists, so the processor has AVX-512.
-        unsafe { interleave(rows, columns) }
-    }
-
-    #[inline(always)]
-    fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES] {
-        // SAFETY: the token exists, so the processor has VNNI.
-        unsafe { quad_sums(quads) }
+        self.avx2().interleave_floats(rows, columns);
     }
 }
 
@@ -133,43 +226,111 @@ fn halves(value: __m512) -> (__m256, __m256) {
     (_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value))
 }
 
-/// Transposes 16 rows of 8 quads of bytes: `A` is 32 bytes, `B` is 64.
-///
-/// Rows that were just stored are loaded as they were stored, and columns stored as they are loaded
-/// next: a processor hands on what is not in the cache yet only if the sizes are the same.
 #[inline]
-#[target_feature(enable = "avx512f,avx2")]
-fn interleave<A, B>(rows: &[A; LANES], columns: &mut [B; 8]) {
-    const { assert!(size_of::<A>() == 32 && size_of::<B>() == 64) };
-    let zero = _mm256_setzero_si256();
-    let mut halves = [[zero; 8]; 2];
-    for (half, from) in halves.iter_mut().enumerate() {
-        for (row, from) in from.iter_mut().enumerate() {
-            let bytes = &raw const rows[8 * half + row];
-            // SAFETY: `A` has 32 bytes, and no alignment is asked for.
-            *from = unsafe { _mm256_loadu_si256(bytes.cast()) };
-        }
-        *from = transpose(*from);
-    }
-    for (column, to) in columns.iter_mut().enumerate() {
-        let low = _mm512_castsi256_si512(halves[0][column]);
-        let value = _mm512_inserti64x4::<1>(low, halves[1][column]);
-        // SAFETY: `B` has 64 bytes, and no alignment is asked for.
-        unsafe { _mm512_storeu_si512((&raw mut *to).cast(), value) };
-    }
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_bytes(sums: __m512i, bytes: __m512i) -> __m512i {
+    _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), bytes)
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn quad_sums(quads: &[[i8; 64]]) -> [i32; LANES] {
-    let mut sums = _mm512_setzero_si512();
-    for quad in quads {
-        // SAFETY: the reference is valid for 64 bytes, and no alignment is asked for.
-        let quad = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
-        sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), quad);
+#[target_feature(enable = "avx512f,avx512bw")]
+fn lookup(table: &[i8; 16], index: __m512i) -> __m512i {
+    // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), index)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn spread<const QUAD: usize>(words: __m512i, value: u8) -> __m512i {
+    // The byte that holds the quad's bits, four times in each word.
+    let byte = (QUAD / 2) as i32 * 0x0101_0101;
+    let places = _mm_add_epi32(
+        _mm_set1_epi32(byte),
+        _mm_set_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
+    );
+    let bits = _mm512_set1_epi32(if QUAD % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+    let bytes = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(places));
+    let set = _mm512_test_epi8_mask(bytes, bits);
+    _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(value.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn f16s(words: __m512i) -> __m512 {
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn words(rows: [[u8; 4]; LANES]) -> __m512i {
+    let mut fours = [_mm_setzero_si128(); 4];
+    for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+        let [a, b, c, d] = rows.map(i32::from_le_bytes);
+        *four = _mm_set_epi32(d, c, b, a);
     }
-    let mut out = [0; LANES];
-    // SAFETY: the array is valid for 16 numbers, and no alignment is asked for.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) };
-    out
+    join(fours)
+}
+
+/// Four registers of 128 bits as one.
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn join([a, b, c, d]: [__m128i; 4]) -> __m512i {
+    let (low, high) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn columns4(rows: [&[u8; 16]; LANES]) -> [__m512i; 4] {
+    // Rows that are four apart side by side, so that what is turned within 128 bits lies in order.
+    let mut from = [_mm512_setzero_si512(); 4];
+    for (row, from) in from.iter_mut().enumerate() {
+        let mut fours = [_mm_setzero_si128(); 4];
+        for (index, four) in fours.iter_mut().enumerate() {
+            // SAFETY: the reference is valid for 16 bytes, and no alignment is asked for.
+            *four = unsafe { _mm_loadu_si128(rows[4 * index + row].as_ptr().cast()) };
+        }
+        *from = join(fours);
+    }
+    turn(from)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn columns8(rows: [&[u8; 32]; LANES]) -> [__m512i; 8] {
+    let mut turned = [[_mm512_setzero_si512(); 4]; 2];
+    for (half, turned) in turned.iter_mut().enumerate() {
+        let mut from = [_mm512_setzero_si512(); 4];
+        for (row, from) in from.iter_mut().enumerate() {
+            let [low, high] = [rows[8 * half + row], rows[8 * half + 4 + row]];
+            // SAFETY: the reference is valid for 32 bytes, and no alignment is asked for.
+            let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
+            // SAFETY: as above.
+            let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
+            *from = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        }
+        *turned = turn(from);
+    }
+    let mut columns = [_mm512_setzero_si512(); 8];
+    for column in 0..4 {
+        let (a, b) = (turned[0][column], turned[1][column]);
+        columns[column] = _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b);
+        columns[4 + column] = _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b);
+    }
+    columns
+}
+
+/// Transposes 4 rows of 4 words within each 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turn([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (low, high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (low2, high2) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(low, low2),
+        _mm512_unpackhi_epi64(low, low2),
+        _mm512_unpacklo_epi64(high, high2),
+        _mm512_unpackhi_epi64(high, high2),
+    ]
 }

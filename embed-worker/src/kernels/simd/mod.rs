@@ -65,15 +65,52 @@ pub(super) trait Simd: Copy {
     /// The largest lane by [`Self::max`], in the order of [`Self::sum`].
     fn max_lane(self, value: Self::F32) -> f32;
 
+    /// 16 words of 32 bits, or 64 bytes: a word for each row of a panel.
+    type Bits: Copy;
+
+    /// All words `word`.
+    fn splat_bits(self, word: u32) -> Self::Bits;
+    /// The bytes as they lie in memory.
+    fn load_bits(self, from: &[i8; 64]) -> Self::Bits;
+    /// Writes the bytes.
+    fn store_bits(self, value: Self::Bits, to: &mut [i8; 64]);
+    /// Writes the words.
+    fn store_words(self, value: Self::Bits, to: &mut [i32; LANES]);
+    /// `a & b`
+    fn and(self, a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// `a | b`
+    fn or(self, a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// Words shifted right by `BY`, zeros coming in.
+    fn shr<const BY: u32>(self, a: Self::Bits) -> Self::Bits;
+    /// Words shifted right by `BY`, signs coming in.
+    fn sar<const BY: u32>(self, a: Self::Bits) -> Self::Bits;
+    /// Words shifted left by `BY`.
+    fn shl<const BY: u32>(self, a: Self::Bits) -> Self::Bits;
+    /// Differences of bytes.
+    fn sub_bytes(self, a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// Differences of words.
+    fn sub_words(self, a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// `table[index]` for each byte, all of which are below 16.
+    fn lookup(self, table: &[i8; 16], index: Self::Bits) -> Self::Bits;
+    /// Bits `4 * QUAD` to `4 * QUAD + 3` of each word as bytes: `value` where the bit is set, else 0.
+    fn spread<const QUAD: usize>(self, words: Self::Bits, value: u8) -> Self::Bits;
+    /// The sum of each word's four signed bytes, added to `sums`.
+    fn add_bytes(self, sums: Self::Bits, bytes: Self::Bits) -> Self::Bits;
+    /// Signed words as floats.
+    fn to_floats(self, words: Self::Bits) -> Self::F32;
+    /// The IEEE binary16 in each word's lower half. Exact.
+    fn f16s(self, words: Self::Bits) -> Self::F32;
+    /// Rows of four bytes side by side.
+    fn words(self, rows: [[u8; 4]; LANES]) -> Self::Bits;
+    /// Rows of 16 bytes, turned to columns of four.
+    fn columns4(self, rows: [&[u8; 16]; LANES]) -> [Self::Bits; 4];
+    /// Rows of 32 bytes, turned to columns of four.
+    fn columns8(self, rows: [&[u8; 32]; LANES]) -> [Self::Bits; 8];
+
     /// The value of an IEEE binary16. Exact.
     fn f16(self, bits: u16) -> f32;
-    /// Turns 16 rows of 8 quads of bytes into 8 columns: `columns[c][4 * row + i]` is `rows[row][4 *
-    /// c + i]`.
-    fn interleave(self, rows: &[[i8; 32]; LANES], columns: &mut [[i8; 64]; 8]);
-    /// The same of floats: `columns[c][row]` is `rows[row][c]`.
+    /// Turns rows to columns: `columns[c][row]` is `rows[row][c]`.
     fn interleave_floats(self, rows: &[[f32; 8]; LANES], columns: &mut [[f32; LANES]; 8]);
-    /// Sums of each row's bytes in some quads.
-    fn quad_sums(self, quads: &[[i8; 64]]) -> [i32; LANES];
 
     /// `from`, and `fill` in the lanes beyond its end.
     #[inline(always)]
@@ -126,6 +163,9 @@ pub(super) fn dispatch<O: Op>(isa: Isa, op: O) -> O::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token exists, so the processor has these features.
         Isa::Avx2(token) => unsafe { on_avx2(token, op) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; only the inner product knows more instructions than AVX2 has.
+        Isa::AvxVnni(token) => unsafe { on_avx2(token.avx2(), op) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token exists, so the processor has these features.
         Isa::Avx512Vnni(token) => unsafe { on_avx512(token, op) },

@@ -1,91 +1,118 @@
-//! The inner product: one or two panels of weights by a few rows of activations, block by block.
+//! The inner product: a slice of two panels of weights by a few rows of activations, block by block.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+#[cfg(target_arch = "x86_64")]
+mod half_panel;
 mod portable;
 
-use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::Isa;
 use super::block::Format;
-use super::panel::{PanelBlock, ROWS};
-use super::quantize::{Meta, QuantizedRows};
+use super::panel::{BLOCKS, PANELS, PanelSlice, ROWS};
+use super::quantize::{Large, QuantizedRows, Small, Values};
 use super::simd::Portable;
 
-/// The walk of a panel over the tokens.
+/// What a token gives with the rows of each panel, summed up from slice to slice.
+pub(super) type Sums = [[f32; ROWS]; PANELS];
+
+/// A slice of two panels, of which the first blocks are in use.
+#[derive(Clone, Copy)]
+pub(super) struct Slice<'a> {
+    pub(super) panels: &'a [PanelSlice; PANELS],
+    pub(super) blocks: usize,
+}
+
+/// The rows of activations that a tile takes, in one of the two forms.
+#[derive(Clone, Copy)]
+struct Rows<'a, M, const T: usize> {
+    values: &'a [Values; T],
+    meta: &'a [M; T],
+}
+
+/// What differs between the two forms.
+trait Tiles<const T: usize> {
+    /// Adds products in the small form.
+    fn small<F: Format>(self, slice: Slice<'_>, rows: Rows<'_, Small, T>, sums: &mut [Sums; T]);
+    /// Adds products in the large form.
+    fn large<F: Format>(self, slice: Slice<'_>, rows: Rows<'_, Large, T>, sums: &mut [Sums; T]);
+}
+
+/// Adds the products of a slice of two panels of format `F` with some tokens of `x` to `sums`, which
+/// has one for each of them; calls `after` with how many tokens were done after each tile.
 ///
 /// How many of them go together changes nothing but the speed: each token's sums are its own.
-struct Walk<'a> {
-    blocks: usize,
-    /// `[tokens, cols]`
-    x: &'a QuantizedRows,
-    /// The next token.
-    token: usize,
-}
-
-/// The rows of activations that a tile takes.
-struct Rows<'a, const T: usize> {
-    /// Values in quads, by block.
-    q: [&'a [[[u8; 4]; 8]]; T],
-    meta: [&'a [Meta]; T],
-}
-
-impl<'a> Walk<'a> {
-    /// The next `T` rows, if there are so many.
-    #[inline(always)]
-    fn next<const T: usize>(&mut self) -> Option<Rows<'a, T>> {
-        if self.x.rows() - self.token < T {
-            return None;
-        }
-        let blocks = self.blocks;
-        let mut rows = Rows { q: [&[] as &[_]; T], meta: [&[] as &[_]; T] };
-        for t in 0..T {
-            // Cut to the panels' length, so that one check serves all of a tile.
-            rows.q[t] = &self.x.q(self.token + t).as_chunks().0.as_chunks().0[..blocks];
-            rows.meta[t] = &self.x.meta(self.token + t)[..blocks];
-        }
-        self.token += T;
-        Some(rows)
-    }
-}
-
-/// What a tile gives: `[panel][token][row]`.
-type Tile<const P: usize, const T: usize> = [[[f32; ROWS]; T]; P];
-
-/// Runs `P` panels of format `F` over all tokens of `x`; `write(panel, token, rows)` takes what some
-/// tokens from `token` on give with a panel, 16 rows each.
-pub(super) fn walk<F: Format, const P: usize>(
+pub(super) fn walk<F: Format>(
     isa: Isa,
-    panels: [&[PanelBlock]; P],
+    slice: Slice<'_>,
     x: &QuantizedRows,
-    mut write: impl FnMut(usize, usize, &[[f32; ROWS]]),
+    index: usize,
+    tokens: Range<usize>,
+    sums: &mut [Sums],
+    mut after: impl FnMut(usize),
 ) {
-    let mut walk = Walk { blocks: panels.first().map_or(0, |panel| panel.len()), x, token: 0 };
-    /// As many tiles of each width as there are tokens left for.
+    assert!(slice.blocks <= BLOCKS && sums.len() == tokens.len());
+    /// Tiles of at most `$most` tokens and nearly the same width.
     macro_rules! tiles {
-        ($tile:path, $token:expr, $($width:literal),+) => {{
-            $(
-                loop {
-                    let first = walk.token;
-                    let Some(rows) = walk.next::<$width>() else { break };
-                    let tile = $tile($token, panels, PhantomData::<F>, &rows);
-                    for (panel, rows) in tile.iter().enumerate() {
-                        write(panel, first, rows);
-                    }
+        ($token:expr, $most:literal: $($width:literal),+) => {{
+            let count = tokens.len().div_ceil($most);
+            let (each, more) = (tokens.len() / count.max(1), tokens.len() % count.max(1));
+            let mut done = 0;
+            for number in 0..count {
+                let width = each + usize::from(number < more);
+                match width {
+                    $(
+                        $width => {
+                            let first = tokens.start + done;
+                            tile::<F, _, $width>($token, slice, x, (index, first), &mut sums[done..]);
+                        }
+                    )+
+                    width => unreachable!("a tile of {width}"),
                 }
-            )+
+                done += width;
+                after(width);
+            }
         }};
     }
     match isa {
-        Isa::Portable => tiles!(portable::tile, Portable, 1),
+        Isa::Portable => tiles!(Portable, 1: 1),
         // Accumulators for four tokens and half a panel, of 16 registers.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => tiles!(avx2::tile, token, 4, 2, 1),
+        Isa::Avx2(token) => tiles!(token, 4: 1, 2, 3, 4),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(token) => tiles!(token, 4: 1, 2, 3, 4),
         // Two accumulators for each of six tokens and two panels, of 32 registers: every activation
         // that is loaded meets two registers of weights.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(token) => tiles!(avx512::tile, token, 6, 3, 1),
+        Isa::Avx512Vnni(token) => tiles!(token, 6: 1, 2, 3, 4, 5, 6),
+    }
+}
+
+/// One tile: slice `index` of the `T` tokens from `first` on.
+#[inline(always)]
+fn tile<F: Format, I: Tiles<T>, const T: usize>(
+    token: I,
+    slice: Slice<'_>,
+    x: &QuantizedRows,
+    (index, first): (usize, usize),
+    sums: &mut [Sums],
+) {
+    let short = "as many as there are tokens";
+    let sums = sums.first_chunk_mut().expect(short);
+    if F::LARGE {
+        let (values, meta) = x.large.slice(index, first);
+        let (values, meta) = (values.first_chunk(), meta.first_chunk());
+        let rows = Rows { values: values.expect(short), meta: meta.expect(short) };
+        token.large::<F>(slice, rows, sums);
+    } else {
+        let (values, meta) = x.small.slice(index, first);
+        let (values, meta) = (values.first_chunk(), meta.first_chunk());
+        let rows = Rows { values: values.expect(short), meta: meta.expect(short) };
+        token.small::<F>(slice, rows, sums);
     }
 }

@@ -1,63 +1,104 @@
 //! The law: what a product is, in plain Rust, one screen long.
 //!
-//! Every instruction set must give the same bits, so nothing here may be reordered:
-//! for each block of 32 columns, the exact integer dot times the weight's scale, then by fused
-//! multiply-adds times the activation's step, the minimum's part, the middle's part.
+//! Every instruction set must give the same bits, so nothing here may be reordered. For each block of
+//! 32 columns the dot is exact in integers; what follows is a chain of fused multiply-adds.
 
-use std::marker::PhantomData;
-
-use super::{Rows, Tile};
+use super::{Rows, Slice, Sums, Tiles};
 use crate::kernels::block::Format;
-use crate::kernels::panel::{PanelBlock, QUAD, ROWS};
-use crate::kernels::quantize::Meta;
+use crate::kernels::panel::{PanelBlock, PanelSlice, QUAD, ROWS};
+use crate::kernels::quantize::{Large, Small, Values};
 use crate::kernels::simd::Portable;
 
-/// Each panel by each row of activations.
-pub(super) fn tile<F: Format, const P: usize, const T: usize>(
-    _: Portable,
-    panels: [&[PanelBlock]; P],
-    _: PhantomData<F>,
-    rows: &Rows<'_, T>,
-) -> Tile<P, T> {
-    panels.map(|panel| {
-        let mut out = [[0.0; ROWS]; T];
-        for (out, (q, meta)) in out.iter_mut().zip(rows.q.iter().zip(rows.meta)) {
-            for ((block, q), meta) in panel.iter().zip(*q).zip(meta) {
-                add_block::<F>(block, q, meta, out);
-            }
-        }
-        out
-    })
+impl<const T: usize> Tiles<T> for Portable {
+    fn small<F: Format>(self, slice: Slice<'_>, rows: Rows<'_, Small, T>, sums: &mut [Sums; T]) {
+        for_each(slice, rows, sums, |panel, row, values, meta, sum| {
+            small::<F>(panel, slice.blocks, row, values, meta, sum);
+        });
+    }
+
+    fn large<F: Format>(self, slice: Slice<'_>, rows: Rows<'_, Large, T>, sums: &mut [Sums; T]) {
+        for_each(slice, rows, sums, |panel, row, values, meta, sum| {
+            large::<F>(panel, slice.blocks, row, values, meta, sum);
+        });
+    }
 }
 
-/// Adds the products of one block to `out`.
-fn add_block<F: Format>(
-    block: &PanelBlock,
-    q: &[[u8; QUAD]; 8],
-    meta: &Meta,
-    out: &mut [f32; ROWS],
+/// Calls `add` for each row of each panel with each token.
+fn for_each<M, const T: usize>(
+    slice: Slice<'_>,
+    rows: Rows<'_, M, T>,
+    sums: &mut [Sums; T],
+    add: impl Fn(&PanelSlice, usize, &Values, &M, &mut f32),
 ) {
-    for (row, out) in out.iter_mut().enumerate() {
-        let mut dots = [0_i32; 2];
-        for (column, q) in q.iter().enumerate() {
-            let values = &block.quads[column][QUAD * row..][..QUAD];
-            for (value, q) in values.iter().zip(q) {
-                dots[column / 4] += i32::from(*value) * i32::from(q.cast_signed());
+    for ((values, meta), sums) in rows.values.iter().zip(rows.meta).zip(sums) {
+        for (panel, sums) in slice.panels.iter().zip(sums) {
+            for row in 0..ROWS {
+                add(panel, row, values, meta, &mut sums[row]);
             }
         }
-        let scales = [block.scales[0][row], block.scales[1][row]];
-        let dot = if F::HALVES {
-            (dots[1] as f32).mul_add(scales[1], dots[0] as f32 * scales[0])
-        } else {
-            (dots[0] + dots[1]) as f32 * scales[0]
-        };
-        *out = dot.mul_add(meta.d, *out);
-        if F::MINIMUM && F::HALVES {
-            *out = block.minimums[0][row].mul_add(meta.half_sums[0], *out);
-            *out = block.minimums[1][row].mul_add(meta.half_sums[1], *out);
-        } else if F::MINIMUM {
-            *out = block.minimums[0][row].mul_add(meta.sum, *out);
-        }
-        *out = block.sums[row].mul_add(meta.m, *out);
     }
+}
+
+/// Blocks with steps of their own, two of which share a middle.
+fn small<F: Format>(
+    panel: &PanelSlice,
+    blocks: usize,
+    row: usize,
+    values: &Values,
+    meta: &Small,
+    sum: &mut f32,
+) {
+    for (index, block) in panel.blocks[..blocks].iter().enumerate() {
+        let [low, high] = dots(block, row, &values[index]);
+        let product = (low + high) as f32 * block.scales[0][row];
+        *sum = product.mul_add(meta.d[index], *sum);
+        if F::MINIMUM {
+            *sum = block.minimums[0][row].mul_add(meta.sums[index], *sum);
+        }
+    }
+    for pair in 0..blocks.div_ceil(2) {
+        *sum = panel.sums[pair][row].mul_add(meta.m[pair], *sum);
+    }
+}
+
+/// Blocks that share a step and a middle.
+fn large<F: Format>(
+    panel: &PanelSlice,
+    blocks: usize,
+    row: usize,
+    values: &Values,
+    meta: &Large,
+    sum: &mut f32,
+) {
+    let mut product = 0.0_f32;
+    for (index, block) in panel.blocks[..blocks].iter().enumerate() {
+        let [low, high] = dots(block, row, &values[index]);
+        if F::HALVES {
+            for (half, dot) in [low, high].into_iter().enumerate() {
+                product = (dot as f32).mul_add(block.scales[half][row], product);
+                if F::MINIMUM {
+                    let of_x = meta.halves[2 * index + half];
+                    product = block.minimums[half][row].mul_add(of_x, product);
+                }
+            }
+        } else {
+            product = ((low + high) as f32).mul_add(block.scales[0][row], product);
+            if F::MINIMUM {
+                product = block.minimums[0][row].mul_add(meta.blocks[index], product);
+            }
+        }
+    }
+    *sum = panel.sums[0][row].mul_add(meta.m, product.mul_add(meta.d, *sum));
+}
+
+/// Dots of a block's two halves.
+fn dots(block: &PanelBlock, row: usize, q: &[[u8; QUAD]; 8]) -> [i32; 2] {
+    let mut dots = [0_i32; 2];
+    for (column, q) in q.iter().enumerate() {
+        let values = &block.quads[column][QUAD * row..][..QUAD];
+        for (value, q) in values.iter().zip(q) {
+            dots[column / 4] += i32::from(*value) * i32::from(q.cast_signed());
+        }
+    }
+    dots
 }
