@@ -30,27 +30,39 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::F32) -> S::F32 {
 /// `x / (1 + e^-x)`
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    sigmoid_weighted(simd, x, simd.sub(simd.splat(0.0), x))
+    simd.div(x, simd.add(simd.splat(1.0), exp(simd, simd.sub(simd.splat(0.0), x))))
 }
 
-/// `gelu(x)` in the form with `tanh` that llama.cpp computes (Hendrycks and Gimpel 2016, arXiv
-/// 1606.08415): `0.5 x (1 + tanh(u))` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, which is
-/// `x / (1 + exp(-2 u))`.
+/// `gelu(x)`: `x` times the normal distribution's `Φ(x)` (Hendrycks and Gimpel 2016, arXiv
+/// 1606.08415), within 6e-5.
 ///
-/// BERT was trained with `erf` instead; the two differ by at most 4.7e-4, and the vectors' cosine by
-/// some 1e-8.
+/// `Φ(x) - 1/2` is odd, so it is `x` times a polynomial in `x²`, here of degree 8: of all of them the
+/// one whose largest error in `gelu` between -4.2 and 4.2 is smallest (found by linear programming),
+/// with 1/2 at 4.2. Beyond, `Φ` is 0 or 1.
+/// BERT was trained with this form; the one with `tanh` that llama.cpp computes is 4.7e-4 off. A
+/// polynomial takes a third of the time that an exponential and a division do.
 #[inline(always)]
 pub(super) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_2;
-    let square = simd.mul(x, x);
-    let cubic = simd.fma(simd.mul(simd.splat(0.044_715), square), x, x);
-    sigmoid_weighted(simd, x, simd.mul(simd.splat(MINUS_2_SQRT_2_OVER_PI), cubic))
-}
-
-/// `x / (1 + e^minus_u)`
-#[inline(always)]
-fn sigmoid_weighted<S: Simd>(simd: S, x: S::F32, minus_u: S::F32) -> S::F32 {
-    simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_u)))
+    const BOUND: f32 = 4.2;
+    // With the bound first, a NaN passes through.
+    let low = simd.max(simd.splat(-BOUND), x);
+    let inner = simd.min(simd.splat(BOUND), low);
+    let square = simd.mul(inner, inner);
+    let mut p = simd.splat(5.087_784_4e-11);
+    for coefficient in [
+        -4.938_597e-9,
+        2.123_058_5e-7,
+        -5.381_815_3e-6,
+        9.073_263e-5,
+        -1.090_545_3e-3,
+        9.743_287e-3,
+        -6.618e-2,
+        0.398_730_7,
+    ] {
+        p = simd.fma(p, square, simd.splat(coefficient));
+    }
+    // Below the bound `Φ` is zero up to its rounding, which must not meet an `x` of any size.
+    simd.mul(low, simd.fma(inner, p, simd.splat(0.5)))
 }
 
 #[cfg(test)]
@@ -91,19 +103,27 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
     }
 
+    /// `Φ(x)` by its series, which converges fast enough this near to zero.
+    fn normal(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= -x * x / (2.0 * f64::from(n));
+            sum += term / f64::from(2 * n + 1);
+        }
+        0.5 + sum / (2.0 * std::f64::consts::PI).sqrt()
+    }
+
     #[test]
-    fn gelu_is_the_tanh_form() {
-        for step in -2000..2000 {
+    fn gelu_is_x_times_the_normal_distribution() {
+        for step in -600..600 {
             let x = f64::from(step) * 0.01;
-            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            let wanted = 0.5 * x * (1.0 + u.tanh());
-            let found = f64::from(gelu(x as f32));
-            assert!((found - wanted).abs() <= 1e-6 * x.abs().max(1e-3), "{x}: {found}, {wanted}");
+            let (found, wanted) = (f64::from(gelu(x as f32)), x * normal(x));
+            assert!((found - wanted).abs() <= 6e-5, "{x}: {found}, {wanted}");
         }
-        for x in [f32::MAX, -f32::MAX, 1e20, -1e20, 0.0, -0.0] {
-            assert!(gelu(x).is_finite(), "{x}");
+        for x in [7.0, 100.0, 1e20, f32::MAX] {
+            assert!((gelu(x) / x - 1.0).abs() < 1e-6 && gelu(-x).abs() < 6e-5, "{x}");
         }
-        assert!(gelu(f32::NAN).is_nan());
+        assert!(gelu(0.0) == 0.0 && gelu(-0.0) == 0.0 && gelu(f32::NAN).is_nan());
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub struct Product<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// Rows of a task.
+const WIDTH: usize = PANELS * ROWS;
+
 /// Fewest tokens of a task, if there are more tasks than panels: each unpacks its panels anew.
 const TASK_TOKENS: usize = 48;
 
@@ -77,9 +80,10 @@ impl Kernels {
         let Output { out, stride, epilogue } = output;
         let mut rest = out;
         let mut first = 0;
-        // Tasks of several products can share a grid of panels if only the last one ends within one.
+        // Tasks of several products can share a grid if only the last one ends within a cell.
         while first < products.len() {
-            let grid = products[first..].iter().take_while(|p| p.weights.rows % ROWS == 0).count();
+            let whole = |product: &&Product<'_>| product.weights.rows.is_multiple_of(WIDTH);
+            let grid = products[first..].iter().take_while(whole).count();
             let end = products.len().min(first + grid + 1);
             let some = &products[first..end];
             let taken = some.iter().map(|product| product.weights.rows).sum::<usize>();
@@ -93,7 +97,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// The same, where all products but the last have whole panels.
+    /// The same, where the rows of all products but the last fill whole tasks.
     fn matmul_grid(
         self,
         workspace: &mut Workspace,
@@ -105,15 +109,15 @@ impl Kernels {
         let tokens = x.rows.len() / cols;
         assert!(tokens * cols == x.rows.len(), "activations are whole rows");
         let (mut pairs, mut columns) = (0, 0);
-        let mut tasks = Vec::new();
+        let mut firsts = Vec::new();
         for (index, product) in products.iter().enumerate() {
             let Product { weights, bias } = product;
             assert!(weights.cols == cols, "all products take the same rows");
             assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
             let fit = !weights.dtype.is_quantized() || x.quantized.fit(weights.dtype, tokens, cols);
             assert!(fit, "quantized activations are of the same rows");
-            tasks.push((pairs, index, columns / ROWS));
-            pairs += weights.rows.div_ceil(PANELS * ROWS);
+            firsts.push((pairs, index));
+            pairs += weights.rows.div_ceil(WIDTH);
             columns += weights.rows;
         }
         let threads = workspace.threads();
@@ -121,20 +125,16 @@ impl Kernels {
         let wanted = (2 * threads).div_ceil(pairs.max(1));
         let chunks = if threads > 1 { wanted.min(tokens / TASK_TOKENS).max(1) } else { 1 };
         let chunk = tokens.div_ceil(chunks).max(1);
-        let out = SharedOut::new(out, (tokens, columns, stride), (chunk, ROWS));
+        let out = SharedOut::new(out, (tokens, columns, stride), (chunk, WIDTH));
         let errors = workspace.run(pairs * tokens.div_ceil(chunk), |task, scratch| {
             let (pair, chunk_index) = (task % pairs, task / pairs);
-            let of = tasks.partition_point(|(first, ..)| *first <= pair) - 1;
-            let (first, index, panel) = tasks[of];
+            let (first, index) = firsts[firsts.partition_point(|(first, _)| *first <= pair) - 1];
+            let Some(out) = out.take(chunk_index, pair) else { return Ok(()) };
             let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
             let Product { weights, bias } = &products[index];
-            let pair = pair - first;
-            let task =
-                Task { kernels: self, weights, bias: *bias, x, epilogue, threads, tokens, pair };
-            let outs = [0, 1].map(|p| out.take(chunk_index, panel + PANELS * pair + p));
-            // A panel beyond this product's last is another's.
-            let panels = weights.rows.div_ceil(ROWS) - PANELS * pair;
-            task.run(outs, panels.min(PANELS), scratch).map_err(|error| (index, error))
+            let row = (pair - first) * WIDTH;
+            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, threads, tokens, row };
+            task.run(out, scratch).map_err(|error| (index, error))
         });
         first_error(errors)
     }
@@ -149,47 +149,46 @@ struct Task<'a> {
     epilogue: Epilogue,
     threads: usize,
     tokens: Range<usize>,
-    pair: usize,
+    /// The first panel's first row.
+    row: usize,
 }
 
 impl Task<'_> {
-    fn run(
-        &self,
-        outs: [Option<Cell<'_, f32>>; PANELS],
-        panels: usize,
-        scratch: &mut ThreadScratch,
-    ) -> Result<(), NonFiniteWeight> {
-        let ThreadScratch { panels: unpacked, sums, .. } = scratch;
+    fn run(&self, out: Cell<'_, f32>, scratch: &mut ThreadScratch) -> Result<(), NonFiniteWeight> {
+        let ThreadScratch { panels, sums, .. } = scratch;
+        sums.resize(self.tokens.len(), [[0.0; ROWS]; PANELS]);
         with_format!(
             self.weights.dtype,
-            F => self.quantized::<F>(outs, panels, unpacked, sums),
-            plain => with_plain!(self.weights.dtype, P => {
-                for (index, out) in outs.into_iter().enumerate().take(panels) {
-                    let Some(cell) = out else { continue };
-                    let out = self.out_of(index, cell);
-                    self.plain::<P>(index, unpacked, out)?;
-                }
-                Ok(())
-            })
-        )
+            F => self.quantized::<F>(panels, sums)?,
+            plain => with_plain!(self.weights.dtype, P => self.plain::<P>(panels, sums)?)
+        );
+        let mut bias = [[0.0; ROWS]; PANELS];
+        if let Some(of_rows) = self.bias {
+            let of_rows = &of_rows[self.row..self.weights.rows.min(self.row + WIDTH)];
+            bias.as_flattened_mut()[..of_rows.len()].copy_from_slice(of_rows);
+        }
+        dispatch(self.kernels.isa, Finish { out, sums, bias, epilogue: self.epilogue });
+        Ok(())
+    }
+
+    /// The first row of panel `index`; an odd last panel is computed twice rather than in a way of
+    /// its own.
+    fn panel_row(&self, index: usize) -> usize {
+        let row = self.row + index * ROWS;
+        if row < self.weights.rows { row } else { self.row }
     }
 
     /// Panels of quantized weights, slice by slice over all tokens.
     fn quantized<F: Unpack>(
         &self,
-        outs: [Option<Cell<'_, f32>>; PANELS],
-        panels: usize,
         scratch: &mut Panels,
-        sums: &mut Vec<Sums>,
+        sums: &mut [Sums],
     ) -> Result<(), NonFiniteWeight> {
         let (isa, weights) = (self.kernels.isa, self.weights);
-        sums.clear();
-        sums.resize(self.tokens.len(), [[0.0; ROWS]; PANELS]);
+        sums.fill([[0.0; ROWS]; PANELS]);
         for slice in 0..slices(weights.cols) {
             for (index, out) in scratch.slices.iter_mut().enumerate() {
-                // An odd last panel is computed twice rather than in a way of its own.
-                let row = (self.pair * PANELS + index.min(panels - 1)) * ROWS;
-                let format = PhantomData::<F>;
+                let (row, format) = (self.panel_row(index), PhantomData::<F>);
                 dispatch(isa, Unpacking { out, weights, row, slice, format })?;
             }
             let blocks = slice_blocks(weights.cols, slice);
@@ -199,47 +198,34 @@ impl Task<'_> {
                 ahead.advance(tokens, self.tokens.len());
             });
         }
-        for (index, out) in outs.into_iter().enumerate().take(panels) {
-            let Some(cell) = out else { continue };
-            dispatch(isa, Finish { out: self.out_of(index, cell), sums, panel: index });
-        }
         Ok(())
     }
 
-    /// A panel of weights that are not quantized over all tokens.
+    /// Panels of weights that are not quantized over all tokens.
     fn plain<P: Plain>(
         &self,
-        index: usize,
         scratch: &mut Panels,
-        out: PanelOut<'_>,
+        sums: &mut [Sums],
     ) -> Result<(), NonFiniteWeight> {
-        let (weights, first) = (self.weights, (self.pair * PANELS + index) * ROWS);
+        let weights = self.weights;
         let x = &self.x.rows[self.tokens.start * weights.cols..self.tokens.end * weights.cols];
-        let plain = PhantomData::<P>;
-        dispatch(self.kernels.isa, PlainPanel { weights, first, x, scratch, out, plain })
-    }
-
-    /// Where a panel goes.
-    fn out_of<'b>(&self, index: usize, cell: Cell<'b, f32>) -> PanelOut<'b> {
-        let (rows, first) = (self.weights.rows, (self.pair * PANELS + index) * ROWS);
-        let mut lanes = [0.0; ROWS];
-        if let Some(bias) = self.bias {
-            let bias = &bias[first..rows.min(first + ROWS)];
-            lanes[..bias.len()].copy_from_slice(bias);
+        for index in 0..PANELS {
+            let (row, plain) = (self.panel_row(index), PhantomData::<P>);
+            let (scratch, sums) = (&mut *scratch, &mut *sums);
+            dispatch(self.kernels.isa, PlainPanel { weights, row, x, scratch, sums, index, plain })?;
         }
-        PanelOut { cell, bias: lanes, epilogue: self.epilogue }
+        Ok(())
     }
 
     /// The bytes that slice `slice` of these panels will be unpacked from; beyond the last slice,
     /// the first one of those panels that this thread comes to next if all are equally fast.
     fn ahead<F: Unpack>(&self, slice: usize) -> Ahead<'_> {
-        let (slice, pair) = if slice < slices(self.weights.cols) {
-            (slice, self.pair)
+        let (slice, row) = if slice < slices(self.weights.cols) {
+            (slice, self.row)
         } else {
-            (0, self.pair + self.threads)
+            (0, self.row + self.threads * WIDTH)
         };
-        let row = pair * PANELS * ROWS;
-        let rows = row.min(self.weights.rows)..(row + PANELS * ROWS).min(self.weights.rows);
+        let rows = row.min(self.weights.rows)..(row + WIDTH).min(self.weights.rows);
         let slice_bytes = SLICE / F::DTYPE.block_elements() * F::DTYPE.block_bytes();
         let bytes = slice * slice_bytes..self.weights.row_bytes.min((slice + 1) * slice_bytes);
         Ahead { weights: self.weights, rows, bytes, done: 0 }
@@ -287,33 +273,12 @@ impl<F: Unpack> Op for Unpacking<'_, '_, F> {
     }
 }
 
-/// The output columns of one panel.
-struct PanelOut<'a> {
-    cell: Cell<'a, f32>,
-    bias: [f32; ROWS],
-    epilogue: Epilogue,
-}
-
-impl PanelOut<'_> {
-    /// Finishes and writes `row`, which belongs to token `token`.
-    #[inline(always)]
-    fn write<S: Simd>(&mut self, simd: S, token: usize, row: S::F32) {
-        let out = self.cell.row_mut(token);
-        let y = simd.add(row, simd.load(&self.bias));
-        let y = match self.epilogue {
-            Epilogue::Store => y,
-            Epilogue::Gelu => gelu(simd, y),
-            Epilogue::SiluGate => simd.mul(silu(simd, y), simd.load_at(out, 0, 0.0)),
-        };
-        simd.store_at(y, out, 0);
-    }
-}
-
-/// Writes one panel's sums on any instruction set.
+/// Writes what tokens gave with two panels: `epilogue(sum + bias)`.
 struct Finish<'a, 'b> {
-    out: PanelOut<'b>,
+    out: Cell<'b, f32>,
     sums: &'a [Sums],
-    panel: usize,
+    bias: [[f32; ROWS]; PANELS],
+    epilogue: Epilogue,
 }
 
 impl Op for Finish<'_, '_> {
@@ -321,8 +286,34 @@ impl Op for Finish<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        for (token, sums) in self.sums.iter().enumerate() {
-            self.out.write(simd, token, simd.load(&sums[self.panel]));
+        let bias = [simd.load(&self.bias[0]), simd.load(&self.bias[1])];
+        // The loop is written out for each, so that what does not change stays in registers.
+        macro_rules! each_token {
+            ($y:ident, $old:ident => $value:expr) => {
+                for (token, sums) in self.sums.iter().enumerate() {
+                    let out = self.out.row_mut(token);
+                    if let Some(out) = out.as_chunks_mut::<ROWS>().0.first_chunk_mut::<PANELS>() {
+                        for p in 0..PANELS {
+                            let $y = simd.add(simd.load(&sums[p]), bias[p]);
+                            let $old = &out[p];
+                            simd.store($value, &mut out[p]);
+                        }
+                        continue;
+                    }
+                    for (p, out) in out.chunks_mut(ROWS).enumerate() {
+                        let $y = simd.add(simd.load(&sums[p]), bias[p]);
+                        let mut lanes = [0.0; ROWS];
+                        lanes[..out.len()].copy_from_slice(out);
+                        let $old = &lanes;
+                        simd.store_part($value, out);
+                    }
+                }
+            };
+        }
+        match self.epilogue {
+            Epilogue::Store => each_token!(y, _old => y),
+            Epilogue::Gelu => each_token!(y, _old => gelu(simd, y)),
+            Epilogue::SiluGate => each_token!(y, old => simd.mul(silu(simd, y), simd.load(old))),
         }
     }
 }
@@ -331,32 +322,33 @@ impl Op for Finish<'_, '_> {
 const PLAIN_TOKENS: usize = 6;
 
 /// One panel of weights that are not quantized over all tokens.
-struct PlainPanel<'a, 'b, P> {
+struct PlainPanel<'a, P> {
     weights: &'a Matrix<'a>,
-    first: usize,
+    row: usize,
     x: &'a [f32],
     scratch: &'a mut Panels,
-    out: PanelOut<'b>,
+    sums: &'a mut [Sums],
+    index: usize,
     plain: PhantomData<P>,
 }
 
-impl<P: Plain> Op for PlainPanel<'_, '_, P> {
+impl<P: Plain> Op for PlainPanel<'_, P> {
     type Output = Result<(), NonFiniteWeight>;
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) -> Self::Output {
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
         let cols = self.weights.cols;
-        let panel = self.scratch.unpack_plain::<S, P>(simd, self.weights, self.first)?;
+        let panel = self.scratch.unpack_plain::<S, P>(simd, self.weights, self.row)?;
         let mut token = 0;
         while let Some(x) = self.x.get(token * cols..(token + PLAIN_TOKENS) * cols) {
             for row in plain_tile::<S, PLAIN_TOKENS>(simd, panel, x) {
-                self.out.write(simd, token, row);
+                simd.store(row, &mut self.sums[token][self.index]);
                 token += 1;
             }
         }
         for x in self.x[token * cols..].chunks_exact(cols) {
             for row in plain_tile::<S, 1>(simd, panel, x) {
-                self.out.write(simd, token, row);
+                simd.store(row, &mut self.sums[token][self.index]);
                 token += 1;
             }
         }
