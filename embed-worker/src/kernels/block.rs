@@ -45,7 +45,7 @@ pub(super) trait Format {
     /// Whether a block has 256 weights.
     const LARGE: bool = Self::DTYPE.block_elements() == SLICE;
     /// Whether there are minimums.
-    const MINIMUM: bool = false;
+    const MINIMUM: bool = Self::DTYPE.has_minimum();
     /// The largest magnitude of a value.
     const MAGNITUDE: u8;
     /// Whether some values are negative.
@@ -116,14 +116,13 @@ macro_rules! each {
 
 /// A format of 32 weights in a block: scale at the start, and a minimum after it if it has one.
 macro_rules! small_block {
-    ($name:ident, $minimum:literal, $magnitude:literal, $block:ident => $values:expr) => {
+    ($name:ident, $magnitude:literal, $block:ident => $values:expr) => {
         #[doc = concat!("See [`DType::", stringify!($name), "`].")]
         pub(super) struct $name;
 
         impl Format for $name {
             type Block = [u8; DType::$name.block_bytes()];
             const DTYPE: DType = DType::$name;
-            const MINIMUM: bool = $minimum;
             const MAGNITUDE: u8 = $magnitude;
 
             #[inline(always)]
@@ -138,7 +137,7 @@ macro_rules! small_block {
 
             #[inline(always)]
             fn scales<S: Simd>(simd: S, block: &Self::Block) -> Scales {
-                let minimum = if $minimum { scale_at(simd, block, 2) } else { 0.0 };
+                let minimum = if Self::MINIMUM { scale_at(simd, block, 2) } else { 0.0 };
                 let scale = scale_at(simd, block, 0);
                 Scales { scales: [scale; SCALES_MAX], minimums: [minimum; SCALES_MAX] }
             }
@@ -146,12 +145,12 @@ macro_rules! small_block {
     };
 }
 
-small_block!(Q4_0, false, 8, block => minus(nibbles(at(block, 2)), 8));
-small_block!(Q4_1, true, 15, block => minus(nibbles(at(block, 4)), 0));
-small_block!(Q5_0, false, 16, block => minus(with_fifth_bits(nibbles(at(block, 6)), at(block, 2)), 16));
-small_block!(Q5_1, true, 31, block => minus(with_fifth_bits(nibbles(at(block, 8)), at(block, 4)), 0));
-small_block!(Q8_0, false, 128, block => minus(*at(block, 2), 0));
-small_block!(IQ4_NL, false, 127, block => iq4(nibbles(at(block, 2))));
+small_block!(Q4_0, 8, block => minus(nibbles(at(block, 2)), 8));
+small_block!(Q4_1, 15, block => minus(nibbles(at(block, 4)), 0));
+small_block!(Q5_0, 16, block => minus(with_fifth_bits(nibbles(at(block, 6)), at(block, 2)), 16));
+small_block!(Q5_1, 31, block => minus(with_fifth_bits(nibbles(at(block, 8)), at(block, 4)), 0));
+small_block!(Q8_0, 128, block => minus(*at(block, 2), 0));
+small_block!(IQ4_NL, 127, block => iq4(nibbles(at(block, 2))));
 
 /// The lower halves of 16 bytes, then their upper halves.
 #[inline(always)]
@@ -227,7 +226,7 @@ fn eight(words: [u32; 2]) -> [i8; LANES] {
 
 /// A format of 256 weights in a block.
 macro_rules! large_block {
-    ($name:ident, halves: $halves:literal, minimum: $minimum:literal, magnitude: $magnitude:literal,
+    ($name:ident, halves: $halves:literal, magnitude: $magnitude:literal,
      $block:ident, $part:ident => $values:expr, $simd:ident => $scales:expr) => {
         #[doc = concat!("See [`DType::", stringify!($name), "`].")]
         pub(super) struct $name;
@@ -236,7 +235,6 @@ macro_rules! large_block {
             type Block = [u8; DType::$name.block_bytes()];
             const DTYPE: DType = DType::$name;
             const HALVES: bool = $halves;
-            const MINIMUM: bool = $minimum;
             const MAGNITUDE: u8 = $magnitude;
 
             #[inline(always)]
@@ -257,19 +255,19 @@ macro_rules! large_block {
     };
 }
 
-large_block!(Q4_K, halves: false, minimum: true, magnitude: 15, block, part => {
+large_block!(Q4_K, halves: false, magnitude: 15, block, part => {
     let (bytes, shift) = (at::<32>(block, 16 + part / 2 * 32), 4 * (part % 2));
     each!(32, i => (bytes[i] >> shift & 15).cast_signed())
 }, simd => scales_k4(simd, block));
 
-large_block!(Q5_K, halves: false, minimum: true, magnitude: 31, block, part => {
+large_block!(Q5_K, halves: false, magnitude: 31, block, part => {
     let (bytes, shift) = (at::<32>(block, 48 + part / 2 * 32), 4 * (part % 2));
     let high = at::<32>(block, 16);
     each!(32, i => (bytes[i] >> shift & 15 | (high[i] >> part & 1) << 4).cast_signed())
 }, simd => scales_k4(simd, block));
 
 // 128 bytes of lower four bits, 64 bytes of upper two, 16 signed scales, one f16.
-large_block!(Q6_K, halves: true, minimum: false, magnitude: 32, block, part => {
+large_block!(Q6_K, halves: true, magnitude: 32, block, part => {
     let (half, quarter) = (part / 4, part % 4);
     let low = at::<32>(block, 64 * half + 32 * (quarter % 2));
     let high = at::<32>(block, 128 + 32 * half);
@@ -284,7 +282,7 @@ large_block!(Q6_K, halves: true, minimum: false, magnitude: 32, block, part => {
 });
 
 // 16 bytes of scales and minimums (4 bits each), 64 bytes of 2-bit values, two f16.
-large_block!(Q2_K, halves: true, minimum: true, magnitude: 3, block, part => {
+large_block!(Q2_K, halves: true, magnitude: 3, block, part => {
     let (bytes, shift) = (at::<32>(block, 16 + part / 4 * 32), 2 * (part % 4));
     each!(32, i => (bytes[i] >> shift & 3).cast_signed())
 }, simd => {
@@ -298,7 +296,7 @@ large_block!(Q2_K, halves: true, minimum: true, magnitude: 3, block, part => {
 });
 
 // 32 bytes of third bits, 64 bytes of lower two bits, 12 bytes of 6-bit scales, one f16.
-large_block!(Q3_K, halves: true, minimum: false, magnitude: 4, block, part => {
+large_block!(Q3_K, halves: true, magnitude: 4, block, part => {
     let (low, shift) = (at::<32>(block, 32 + part / 4 * 32), 2 * (part % 4));
     let high = at::<32>(block, 0);
     let values = each!(32, i => low[i] >> shift & 3 | (high[i] >> part & 1) << 2);
@@ -313,7 +311,7 @@ large_block!(Q3_K, halves: true, minimum: false, magnitude: 4, block, part => {
 });
 
 // One f16, 16 bits of scales' upper two bits, 4 bytes of their lower four, 128 bytes of indices.
-large_block!(IQ4_XS, halves: false, minimum: false, magnitude: 127, block, part => {
+large_block!(IQ4_XS, halves: false, magnitude: 127, block, part => {
     iq4(nibbles(at(block, 8 + 16 * part)))
 }, simd => {
     let (high, low) = (u16::from_le_bytes(*at(block, 2)), at::<4>(block, 4));

@@ -69,6 +69,11 @@ impl DType {
         !matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
+    /// Whether blocks have minimums beside their scales.
+    pub const fn has_minimum(self) -> bool {
+        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q2_K | Self::Q4_K | Self::Q5_K)
+    }
+
     /// The type with this number in a GGUF file, if this worker reads it.
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| *dtype as u32 == number)

@@ -29,7 +29,7 @@ impl Kernels {
             return;
         }
         let chunk = task_rows(cols);
-        let offset = self.isa.activation_offset();
+        let (offset, sums) = (self.isa.activation_offset(), forms.sums);
         let (small, large, broken) = out.parts_mut();
         let small = forms.small.then(|| SharedForm::new(small, rows, chunk));
         let large = forms.large.then(|| SharedForm::new(large, rows, chunk));
@@ -44,7 +44,7 @@ impl Kernels {
                 let small = small.as_mut().map(FormCell::part);
                 let large = large.as_mut().map(FormCell::part);
                 let broken = &mut *broken;
-                dispatch(self.isa, Quantize { x, cols, slice, small, large, broken, offset });
+                dispatch(self.isa, Quantize { x, cols, slice, small, large, broken, offset, sums });
             }
         });
     }

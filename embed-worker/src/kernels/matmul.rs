@@ -7,10 +7,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::block::with_format;
+use super::block::{Format, with_format};
 use super::math::{gelu, silu};
-use super::memory::{Cell, SharedOut, prefetch};
-use super::panel::{PANELS, PanelSlice, Panels, ROWS, SLICE, slice_blocks, slices, unpack_slice};
+use super::memory::{BlockRows, Cell, SharedOut};
+use super::panel::{
+    PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
+};
 use super::plain::{Plain, with_plain};
 use super::simd::{Op, Simd, dispatch};
 use super::tile::{self, Slice, Sums};
@@ -133,7 +135,7 @@ impl Kernels {
             let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
             let Product { weights, bias } = &products[index];
             let row = (pair - first) * WIDTH;
-            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, threads, tokens, row };
+            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row };
             task.run(out, scratch).map_err(|error| (index, error))
         });
         first_error(errors)
@@ -147,7 +149,6 @@ struct Task<'a> {
     bias: Option<&'a [f32]>,
     x: &'a Activations<'a>,
     epilogue: Epilogue,
-    threads: usize,
     tokens: Range<usize>,
     /// The first panel's first row.
     row: usize,
@@ -156,7 +157,7 @@ struct Task<'a> {
 impl Task<'_> {
     fn run(&self, out: Cell<'_, f32>, scratch: &mut ThreadScratch) -> Result<(), NonFiniteWeight> {
         let ThreadScratch { panels, sums, .. } = scratch;
-        sums.resize(self.tokens.len(), [[0.0; ROWS]; PANELS]);
+        sums.resize(self.tokens.len(), Sums::ZERO);
         with_format!(
             self.weights.dtype,
             F => self.quantized::<F>(panels, sums)?,
@@ -185,18 +186,19 @@ impl Task<'_> {
         sums: &mut [Sums],
     ) -> Result<(), NonFiniteWeight> {
         let (isa, weights) = (self.kernels.isa, self.weights);
-        sums.fill([[0.0; ROWS]; PANELS]);
+        sums.fill(Sums::ZERO);
+        let panel = |index| panel_rows::<F>(weights, self.panel_row(index));
+        let rows = [panel(0), panel(1)];
         for slice in 0..slices(weights.cols) {
-            for (index, out) in scratch.slices.iter_mut().enumerate() {
-                let (row, format) = (self.panel_row(index), PhantomData::<F>);
-                dispatch(isa, Unpacking { out, weights, row, slice, format })?;
-            }
             let blocks = slice_blocks(weights.cols, slice);
+            for (index, (out, rows)) in scratch.slices.iter_mut().zip(&rows).enumerate() {
+                let unpacking = Unpacking::<F> { out, rows, slice, blocks };
+                dispatch(isa, unpacking).map_err(|NonFiniteWeight { row, element }| {
+                    NonFiniteWeight { row: self.panel_row(index) + row, element }
+                })?;
+            }
             let (x, all, panels) = (self.x.quantized, self.tokens.clone(), &*scratch.slices);
-            let mut ahead = self.ahead::<F>(slice + 1);
-            tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums, |tokens| {
-                ahead.advance(tokens, self.tokens.len());
-            });
+            tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums);
         }
         Ok(())
     }
@@ -216,60 +218,22 @@ impl Task<'_> {
         }
         Ok(())
     }
-
-    /// The bytes that slice `slice` of these panels will be unpacked from; beyond the last slice,
-    /// the first one of those panels that this thread comes to next if all are equally fast.
-    fn ahead<F: Unpack>(&self, slice: usize) -> Ahead<'_> {
-        let (slice, row) = if slice < slices(self.weights.cols) {
-            (slice, self.row)
-        } else {
-            (0, self.row + self.threads * WIDTH)
-        };
-        let rows = row.min(self.weights.rows)..(row + WIDTH).min(self.weights.rows);
-        let slice_bytes = SLICE / F::DTYPE.block_elements() * F::DTYPE.block_bytes();
-        let bytes = slice * slice_bytes..self.weights.row_bytes.min((slice + 1) * slice_bytes);
-        Ahead { weights: self.weights, rows, bytes, done: 0 }
-    }
-}
-
-/// Asks for what will be unpacked next, some rows after each tile, so that its bytes have come when
-/// the walk is over: more at once than a core keeps track of would hold up the walk.
-struct Ahead<'a> {
-    weights: &'a Matrix<'a>,
-    rows: Range<usize>,
-    bytes: Range<usize>,
-    done: usize,
-}
-
-impl Ahead<'_> {
-    #[inline(always)]
-    fn advance(&mut self, tokens: usize, of: usize) {
-        self.done += tokens;
-        let left = of - self.done + tokens;
-        let share = (self.rows.len() * tokens).div_ceil(left.max(1));
-        let end = self.rows.end.min(self.rows.start + share);
-        for row in self.rows.start..end {
-            prefetch(&self.weights.row(row)[self.bytes.clone()]);
-        }
-        self.rows.start = end;
-    }
 }
 
 /// [`unpack_slice`] on any instruction set.
-struct Unpacking<'a, 'b, F> {
+struct Unpacking<'a, F: Format> {
     out: &'a mut PanelSlice,
-    weights: &'a Matrix<'b>,
-    row: usize,
+    rows: &'a BlockRows<'a, F::Block>,
     slice: usize,
-    format: PhantomData<F>,
+    blocks: usize,
 }
 
-impl<F: Unpack> Op for Unpacking<'_, '_, F> {
+impl<F: Unpack> Op for Unpacking<'_, F> {
     type Output = Result<(), NonFiniteWeight>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
-        unpack_slice::<S, F>(simd, self.weights, self.row, self.slice, self.out)
+        unpack_slice::<S, F>(simd, self.rows, self.slice, self.blocks, self.out)
     }
 }
 
@@ -294,14 +258,14 @@ impl Op for Finish<'_, '_> {
                     let out = self.out.row_mut(token);
                     if let Some(out) = out.as_chunks_mut::<ROWS>().0.first_chunk_mut::<PANELS>() {
                         for p in 0..PANELS {
-                            let $y = simd.add(simd.load(&sums[p]), bias[p]);
+                            let $y = simd.add(simd.load(&sums.0[p]), bias[p]);
                             let $old = &out[p];
                             simd.store($value, &mut out[p]);
                         }
                         continue;
                     }
                     for (p, out) in out.chunks_mut(ROWS).enumerate() {
-                        let $y = simd.add(simd.load(&sums[p]), bias[p]);
+                        let $y = simd.add(simd.load(&sums.0[p]), bias[p]);
                         let mut lanes = [0.0; ROWS];
                         lanes[..out.len()].copy_from_slice(out);
                         let $old = &lanes;
@@ -342,13 +306,13 @@ impl<P: Plain> Op for PlainPanel<'_, P> {
         let mut token = 0;
         while let Some(x) = self.x.get(token * cols..(token + PLAIN_TOKENS) * cols) {
             for row in plain_tile::<S, PLAIN_TOKENS>(simd, panel, x) {
-                simd.store(row, &mut self.sums[token][self.index]);
+                simd.store(row, &mut self.sums[token].0[self.index]);
                 token += 1;
             }
         }
         for x in self.x[token * cols..].chunks_exact(cols) {
             for row in plain_tile::<S, 1>(simd, panel, x) {
-                simd.store(row, &mut self.sums[token][self.index]);
+                simd.store(row, &mut self.sums[token].0[self.index]);
                 token += 1;
             }
         }

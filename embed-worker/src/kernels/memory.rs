@@ -1,5 +1,5 @@
 //! Memory that the compiler cannot follow: buffers that threads fill side by side, rows read at once.
-#![expect(unsafe_code, reason = "disjoint parts of one buffer, rows of one length, prefetches")]
+#![expect(unsafe_code, reason = "disjoint parts of one buffer, rows of one length")]
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +8,6 @@ use super::panel::ROWS;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
-
-/// Asks for the cache lines of `bytes` ahead of their use.
-#[inline(always)]
-pub(super) fn prefetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
-}
 
 /// The same blocks of 16 rows: one bound for all of them.
 #[derive(Debug)]

@@ -149,32 +149,33 @@ pub(super) fn slice_blocks(cols: usize, slice: usize) -> usize {
     (cols - slice * SLICE).min(SLICE) / GROUP
 }
 
-/// Unpacks slice `slice` of rows `first..first + 16` of `matrix`; beyond the last row it is
-/// repeated.
+/// Rows `first..first + 16` of `matrix` in blocks; beyond the last row it is repeated.
+pub(super) fn panel_rows<'a, F: Format>(
+    matrix: &Matrix<'a>,
+    first: usize,
+) -> BlockRows<'a, F::Block> {
+    let row = |row: usize| F::blocks(matrix.row((first + row).min(matrix.rows - 1)));
+    BlockRows::new(&std::array::from_fn(row))
+}
+
+/// Unpacks slice `slice` of some rows, of `count` blocks of 32 columns.
 ///
 /// # Errors
 ///
-/// A scale or minimum that is not finite.
+/// A scale or minimum that is not finite; `row` counts from the panel's first.
 #[inline(always)]
 pub(super) fn unpack_slice<S: Simd, F: Unpack>(
     simd: S,
-    matrix: &Matrix<'_>,
-    first: usize,
+    rows: &BlockRows<'_, F::Block>,
     slice: usize,
+    count: usize,
     out: &mut PanelSlice,
 ) -> Result<(), NonFiniteWeight> {
-    let of_file = SLICE / F::DTYPE.block_elements();
-    let mut rows = [&[] as &[F::Block]; ROWS];
-    for (row, blocks) in rows.iter_mut().enumerate() {
-        let all = F::blocks(matrix.row((first + row).min(matrix.rows - 1)));
-        *blocks = &all[slice * of_file..all.len().min((slice + 1) * of_file)];
-    }
-    let count = rows[0].len();
-    let rows = BlockRows::new(&rows);
-    let blocks = &mut out.blocks[..count * F::PARTS];
+    let first = slice * (SLICE / F::DTYPE.block_elements());
+    let blocks = &mut out.blocks[..count];
     let (zero, mut poison) = (simd.splat(0.0), simd.splat(0.0));
     for (index, blocks) in blocks.chunks_exact_mut(F::PARTS).enumerate() {
-        F::unpack(simd, &rows, index, blocks);
+        F::unpack(simd, rows, first + index, blocks);
         for block in blocks {
             // Zero times a number is zero, and times NaN or infinity it is not.
             for half in 0..if F::HALVES { 2 } else { 1 } {
@@ -193,7 +194,7 @@ pub(super) fn unpack_slice<S: Simd, F: Unpack>(
         Ok(())
     } else {
         let NonFiniteWeight { row, element } = first_not_finite::<F>(blocks);
-        Err(NonFiniteWeight { row: first + row, element: slice * SLICE + element })
+        Err(NonFiniteWeight { row, element: slice * SLICE + element })
     }
 }
 

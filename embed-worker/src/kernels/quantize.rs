@@ -17,13 +17,15 @@ use super::block::GROUP;
 use super::panel::{BLOCKS, QUAD, SLICE, slices};
 use super::simd::{LANES, Op, ROUND, Simd};
 
-/// Ranges up to here count as zero: 254 times their inverse would leave f32.
-const RANGE_MIN: f32 = 1e-36;
+/// Reaches up to here count as zero: 127 times their inverse would leave f32.
+const REACH_MIN: f32 = 5e-37;
 
 /// Which forms are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forms {
     pub(super) small: bool,
+    /// The small form with the sums that minimums are multiplied with.
+    pub(super) sums: bool,
     pub(super) large: bool,
 }
 
@@ -34,7 +36,12 @@ impl Forms {
             Self::default(),
             |forms, dtype| {
                 let large = dtype.block_elements() == SLICE;
-                Self { small: forms.small || !large, large: forms.large || large }
+                let sums = !large && dtype.has_minimum();
+            Self {
+                small: forms.small || !large,
+                sums: forms.sums || sums,
+                large: forms.large || large,
+            }
             },
         )
     }
@@ -43,6 +50,14 @@ impl Forms {
 /// The int8 values of 256 columns of a row, in two's complement, or with an offset of 128, as the
 /// instruction set wants them: by block and quad.
 pub(super) type Values = [[[u8; QUAD]; GROUP / QUAD]; BLOCKS];
+
+/// The same by block.
+#[inline(always)]
+fn bytes_mut(values: &mut Values) -> &mut [[u8; GROUP]; BLOCKS] {
+    let bytes = values.as_flattened_mut().as_flattened_mut();
+    let Some(blocks) = bytes.as_chunks_mut().0.first_chunk_mut() else { unreachable!("256 bytes") };
+    blocks
+}
 
 /// What a kernel needs to know of 256 columns of a row in the small form.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -113,7 +128,8 @@ impl QuantizedRows {
         rows * (slices(cols) * slice + 1)
     }
 
-    /// Rows that held a value that is not finite, or a range wider than f32. They count as zeros.
+    /// Rows that held a value that is not finite, or whose double is not. Slices of them count as
+    /// zeros.
     pub fn broken(&self) -> &[bool] {
         &self.broken
     }
@@ -124,6 +140,7 @@ impl QuantizedRows {
         self.broken.len() == rows
             && self.cols == cols
             && (!wanted.small || self.forms.small)
+            && (!wanted.sums || self.forms.sums)
             && (!wanted.large || self.forms.large)
     }
 
@@ -166,6 +183,8 @@ pub(super) struct Quantize<'a> {
     pub(super) broken: &'a mut [bool],
     /// Added to every `q`: 128 for instructions whose activations are unsigned.
     pub(super) offset: u8,
+    /// Whether the small form's sums are wanted.
+    pub(super) sums: bool,
 }
 
 impl Op for Quantize<'_> {
@@ -178,11 +197,11 @@ impl Op for Quantize<'_> {
             let x = x[columns.clone()].as_chunks::<GROUP>().0;
             let mut sound = true;
             if let Some(Part { values, meta }) = &mut self.small {
-                let q = values[row].as_flattened_mut().as_flattened_mut();
-                sound &= quantize_small(simd, x, self.offset, q, &mut meta[row]);
+                let (q, how) = (bytes_mut(&mut values[row]), (self.offset, self.sums));
+                sound &= quantize_small(simd, x, how, q, &mut meta[row]);
             }
             if let (Some(Part { values, meta }), Some(x)) = (&mut self.large, x.as_array()) {
-                let q = values[row].as_flattened_mut().as_flattened_mut();
+                let q = bytes_mut(&mut values[row]);
                 sound &= quantize_large(simd, x, self.offset, q, &mut meta[row]);
             }
             *broken |= !sound;
@@ -190,28 +209,20 @@ impl Op for Quantize<'_> {
     }
 }
 
-/// What multiplies distances from the middle, for values up to `reach` from it.
+/// Quantizes 16 values; gives them as floats.
 ///
-/// A reach so small that its inverse may overflow is a constant block: the middle says it all.
-#[inline(always)]
-fn inverse_of(reach: f32) -> f32 {
-    if reach > RANGE_MIN { 127.0 / reach } else { 0.0 }
-}
-
-/// Quantizes 16 values; gives them as floats, NaN where the value was not finite.
+/// None comes out beyond 127: the distance is rounded no further than the reach, which is the
+/// distance of one of them, and their quotient falls to a whole number.
 #[inline(always)]
 fn quantize_lanes<S: Simd>(
     simd: S,
     x: &[f32; LANES],
-    (middle, inverse, offset): (f32, f32, u8),
+    (middle, inverse): (f32, f32),
+    offset: u8,
     q: &mut [u8; LANES],
 ) -> S::F32 {
     let distance = simd.sub(simd.load(x), simd.splat(middle));
     let shifted = simd.fma(distance, simd.splat(inverse), simd.splat(ROUND));
-    // The inverse is rounded, and so is the middle: what lies at the ends may come out beyond.
-    // With the bound first, a NaN passes through.
-    let shifted = simd.min(simd.splat(ROUND + 127.0), shifted);
-    let shifted = simd.max(simd.splat(ROUND - 127.0), shifted);
     simd.store_low_bytes(simd.add(shifted, simd.splat(f32::from(offset))), q);
     simd.sub(shifted, simd.splat(ROUND))
 }
@@ -222,40 +233,55 @@ fn quantize_lanes<S: Simd>(
 fn quantize_small<S: Simd>(
     simd: S,
     x: &[[f32; GROUP]],
-    offset: u8,
-    q: &mut [u8],
+    (offset, sums): (u8, bool),
+    q: &mut [[u8; GROUP]; BLOCKS],
     meta: &mut Small,
 ) -> bool {
+    let blocks = x.len().min(BLOCKS);
+    // Largest values, then largest negatives of the smallest.
+    let (zero, mut poison) = (simd.splat(0.0), simd.splat(0.0));
+    let mut ends = [zero; LANES];
+    for block in 0..blocks {
+        let (x, _) = x[block].as_chunks::<LANES>();
+        let (a, b) = (simd.load(&x[0]), simd.load(&x[1]));
+        // Zero times a number is zero, and times NaN or infinity it is not.
+        poison = simd.fma(b, zero, simd.fma(a, zero, poison));
+        ends[block] = simd.max(a, b);
+        ends[BLOCKS + block] = simd.sub(zero, simd.min(a, b));
+    }
+    let mut lanes = [0.0; LANES];
+    simd.store(simd.max_lanes(&ends), &mut lanes);
+    let (mut middles, mut reaches) = ([0.0; BLOCKS], [0.0; LANES]);
     *meta = Small::default();
-    let mut finite = true;
-    let (q, _) = q.as_chunks_mut::<GROUP>();
-    for (pair, (x, q)) in x.chunks(2).zip(q.chunks_exact_mut(2)).enumerate() {
-        let (mut lows, mut highs) = ([0.0; 2], [0.0; 2]);
-        for (index, x) in x.iter().enumerate() {
-            let (x, _) = x.as_chunks::<LANES>();
-            let (a, b) = (simd.load(&x[0]), simd.load(&x[1]));
-            lows[index] = simd.min_lane(simd.min(a, b));
-            highs[index] = simd.max_lane(simd.max(a, b));
-        }
-        let alone = (lows[0] + highs[0]) * 0.5;
-        let middle = if x.len() == 2 { shared_middle(lows, highs) } else { alone };
-        meta.m[pair % 4] = middle;
-        finite &= middle.is_finite();
-        for (index, (x, q)) in x.iter().zip(q).enumerate() {
+    for pair in 0..blocks.div_ceil(2) {
+        let (a, b) = (2 * pair, (2 * pair + 1).min(blocks - 1));
+        let (highs, lows) = ([lanes[a], lanes[b]], [-lanes[BLOCKS + a], -lanes[BLOCKS + b]]);
+        let middle = shared_middle(lows, highs);
+        meta.m[pair] = middle;
+        for index in 0..2 {
             let (above, below) = (highs[index] - middle, middle - lows[index]);
-            let reach = if above > below { above } else { below };
-            let how = (middle, inverse_of(reach), offset);
-            let ((x, _), (q, _)) = (x.as_chunks::<LANES>(), q.as_chunks_mut::<LANES>());
-            let first = quantize_lanes(simd, &x[0], how, &mut q[0]);
-            let second = quantize_lanes(simd, &x[1], how, &mut q[1]);
-            let sum = simd.sum(simd.add(first, second));
-            let (d, block) = (reach * (1.0 / 127.0), (2 * pair + index) % BLOCKS);
-            meta.d[block] = d;
-            meta.sums[block] = middle.mul_add(32.0, d * sum);
-            // A NaN may hide from the search for low and high, but not from the sum.
-            finite &= reach.is_finite() && sum.is_finite();
+            middles[2 * pair + index] = middle;
+            reaches[2 * pair + index] = if above > below { above } else { below };
         }
     }
+    let mut inverses = [0.0; LANES];
+    simd.store(simd.div(simd.splat(127.0), simd.load(&reaches)), &mut inverses);
+    let mut finite = true;
+    for block in 0..blocks {
+        // A reach so small that its inverse may overflow is a constant block: the middle says it all.
+        let inverse = if reaches[block] > REACH_MIN { inverses[block] } else { 0.0 };
+        let how = (middles[block], inverse);
+        let ((x, _), (q, _)) = (x[block].as_chunks(), q[block].as_chunks_mut());
+        let first = quantize_lanes(simd, &x[0], how, offset, &mut q[0]);
+        let second = quantize_lanes(simd, &x[1], how, offset, &mut q[1]);
+        meta.d[block] = reaches[block] * (1.0 / 127.0);
+        if sums {
+            let sum = simd.sum(simd.add(first, second));
+            meta.sums[block] = middles[block].mul_add(32.0, meta.d[block] * sum);
+        }
+        finite &= reaches[block].is_finite() & middles[block].is_finite();
+    }
+    finite &= simd.sum(poison) == 0.0;
     if !finite {
         *meta = Small::default();
     }
@@ -281,30 +307,34 @@ fn quantize_large<S: Simd>(
     simd: S,
     x: &[[f32; GROUP]; BLOCKS],
     offset: u8,
-    q: &mut [u8],
+    q: &mut [[u8; GROUP]; BLOCKS],
     meta: &mut Large,
 ) -> bool {
     let (x, _) = x.as_flattened().as_chunks::<LANES>();
+    let (zero, mut poison) = (simd.splat(0.0), simd.splat(0.0));
     let (mut low, mut high) = (simd.load(&x[0]), simd.load(&x[0]));
-    for x in &x[1..] {
-        low = simd.min(simd.load(x), low);
-        high = simd.max(simd.load(x), high);
+    for x in x {
+        let x = simd.load(x);
+        poison = simd.fma(x, zero, poison);
+        low = simd.min(x, low);
+        high = simd.max(x, high);
     }
     let (low, high) = (simd.min_lane(low), simd.max_lane(high));
-    let (middle, reach) = ((high + low) * 0.5, (high - low) * 0.5);
-    let how = (middle, inverse_of(reach), offset);
-    let mut all = simd.splat(0.0);
-    let (q, _) = q.as_chunks_mut::<LANES>();
-    for (half, (x, q)) in x.iter().zip(q).enumerate() {
-        let values = quantize_lanes(simd, x, how, q);
-        meta.halves[half % 16] = simd.sum(values);
-        all = simd.add(all, values);
+    let middle = (high + low) * 0.5;
+    let (above, below) = (high - middle, middle - low);
+    let reach = if above > below { above } else { below };
+    let how = (middle, if reach > REACH_MIN { 127.0 / reach } else { 0.0 });
+    let mut values = [zero; SLICE / LANES];
+    let (q, _) = q.as_flattened_mut().as_chunks_mut::<LANES>();
+    for half in 0..SLICE / LANES {
+        values[half] = quantize_lanes(simd, &x[half], how, offset, &mut q[half]);
     }
+    simd.store(simd.sums(&values), &mut meta.halves);
     for block in 0..BLOCKS {
         meta.blocks[block] = meta.halves[2 * block] + meta.halves[2 * block + 1];
     }
     (meta.d, meta.m) = (reach * (1.0 / 127.0), middle);
-    let finite = middle.is_finite() && reach.is_finite() && simd.sum(all).is_finite();
+    let finite = middle.is_finite() & reach.is_finite() & (simd.sum(poison) == 0.0);
     if !finite {
         *meta = Large::default();
     }
@@ -319,7 +349,8 @@ mod tests {
     /// One row as the portable kernels quantize it, in both forms if it is long enough.
     fn quantized(x: &[f32]) -> QuantizedRows {
         let mut rows = QuantizedRows::default();
-        let forms = Forms { small: true, large: x.len().is_multiple_of(SLICE) };
+        let large = x.len().is_multiple_of(SLICE);
+        let forms = Forms { small: true, sums: true, large };
         Kernels::new(Isa::Portable).quantize(&mut Workspace::new(1), x, x.len(), forms, &mut rows);
         rows
     }
@@ -427,8 +458,6 @@ mod tests {
                 assert!(rows.large.meta.iter().all(|meta| *meta == Large::default()));
             }
         }
-        let mut wide = [0.0; 256];
-        (wide[0], wide[1]) = (f32::MAX, -f32::MAX);
-        assert!(quantized(&wide).broken()[0], "the range is wider than f32");
+        assert!(quantized(&[f32::MAX; 256]).broken()[0], "the middle's double is beyond f32");
     }
 }

@@ -91,6 +91,18 @@ impl Simd for Avx512Vnni {
         self.avx2().max_lane8(self.avx2().max8(low, high))
     }
 
+    #[inline(always)]
+    fn sums(self, vectors: &[Self::F32; LANES]) -> Self::F32 {
+        // SAFETY: the token exists, so the processor has AVX-512.
+        unsafe { fold_sums(vectors) }
+    }
+
+    #[inline(always)]
+    fn max_lanes(self, vectors: &[Self::F32; LANES]) -> Self::F32 {
+        // SAFETY: as above.
+        unsafe { fold_max(vectors) }
+    }
+
     type Bits = __m512i;
 
     #[inline(always)]
@@ -224,6 +236,52 @@ fn store_low_bytes(value: __m512, to: &mut [u8; LANES]) {
 #[target_feature(enable = "avx512f,avx512dq")]
 fn halves(value: __m512) -> (__m256, __m256) {
     (_mm512_castps512_ps256(value), _mm512_extractf32x8_ps::<1>(value))
+}
+
+/// Folds 16 vectors to one lane each: as many vectors side by side as lanes have been folded.
+macro_rules! folds {
+    ($($name:ident, $op:ident;)+) => {
+        $(
+            #[inline]
+            #[target_feature(enable = "avx512f")]
+            fn $name(vectors: &[__m512; LANES]) -> __m512 {
+                let mut eight = [_mm512_setzero_ps(); 8];
+                for i in 0..8 {
+                    // Vectors i and i + 8: lanes 0 to 7 of the fold are those of the first.
+                    let (a, b) = (vectors[i], vectors[i + 8]);
+                    let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                    let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
+                    eight[i] = $op(low, high);
+                }
+                let mut four = [_mm512_setzero_ps(); 4];
+                for i in 0..4 {
+                    // Four lanes of vectors i, i + 8, i + 4, i + 12.
+                    let (a, b) = (eight[i], eight[i + 4]);
+                    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                    let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+                    four[i] = $op(low, high);
+                }
+                let mut two = [_mm512_setzero_ps(); 2];
+                for i in 0..2 {
+                    let (a, b) = (four[i], four[i + 2]);
+                    let low = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+                    let high = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
+                    two[i] = $op(low, high);
+                }
+                let low = _mm512_shuffle_ps::<0b10_00_10_00>(two[0], two[1]);
+                let high = _mm512_shuffle_ps::<0b11_01_11_01>(two[0], two[1]);
+                // Lanes of 128 bits hold 0 2 1 3, then the same plus 8, plus 4, plus 12.
+                let order =
+                    _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+                _mm512_permutexvar_ps(order, $op(low, high))
+            }
+        )+
+    };
+}
+
+folds! {
+    fold_sums, _mm512_add_ps;
+    fold_max, _mm512_max_ps;
 }
 
 #[inline]

@@ -65,6 +65,26 @@ pub(super) trait Simd: Copy {
     /// The largest lane by [`Self::max`], in the order of [`Self::sum`].
     fn max_lane(self, value: Self::F32) -> f32;
 
+    /// The sum of each of 16 vectors, in the order of [`Self::sum`].
+    #[inline(always)]
+    fn sums(self, vectors: &[Self::F32; LANES]) -> Self::F32 {
+        let mut out = [0.0; LANES];
+        for lane in 0..LANES {
+            out[lane] = self.sum(vectors[lane]);
+        }
+        self.load(&out)
+    }
+
+    /// The largest lane of each of 16 vectors, as [`Self::max_lane`] has it.
+    #[inline(always)]
+    fn max_lanes(self, vectors: &[Self::F32; LANES]) -> Self::F32 {
+        let mut out = [0.0; LANES];
+        for lane in 0..LANES {
+            out[lane] = self.max_lane(vectors[lane]);
+        }
+        self.load(&out)
+    }
+
     /// 16 words of 32 bits, or 64 bytes: a word for each row of a panel.
     type Bits: Copy;
 

@@ -43,7 +43,7 @@ fn small<F: Format, const T: usize>(
     let mut tile: Tile<__m512, T> = [[_mm512_setzero_ps(); T]; PANELS];
     for t in 0..T {
         for p in 0..PANELS {
-            tile[p][t] = floats(&sums[t][p]);
+            tile[p][t] = floats(&sums[t].0[p]);
         }
     }
     for index in 0..blocks.min(BLOCKS) {
@@ -82,7 +82,7 @@ fn small<F: Format, const T: usize>(
     }
     for t in 0..T {
         for p in 0..PANELS {
-            store(tile[p][t], &mut sums[t][p]);
+            store(tile[p][t], &mut sums[t].0[p]);
         }
     }
 }
@@ -133,8 +133,8 @@ fn large<F: Format, const T: usize>(
     for t in 0..T {
         let (d, m) = (_mm512_set1_ps(meta[t].d), _mm512_set1_ps(meta[t].m));
         for p in 0..PANELS {
-            let sum = _mm512_fmadd_ps(tile[p][t], d, floats(&sums[t][p]));
-            store(_mm512_fmadd_ps(weights[p], m, sum), &mut sums[t][p]);
+            let sum = _mm512_fmadd_ps(tile[p][t], d, floats(&sums[t].0[p]));
+            store(_mm512_fmadd_ps(weights[p], m, sum), &mut sums[t].0[p]);
         }
     }
 }

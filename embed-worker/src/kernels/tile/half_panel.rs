@@ -46,7 +46,7 @@ macro_rules! half_panel_tiles {
             let panel = &panels[p];
             let mut tile = [_mm256_setzero_ps(); T];
             for t in 0..T {
-                tile[t] = floats(&sums[t][p], half_panel);
+                tile[t] = floats(&sums[t].0[p], half_panel);
             }
             for index in 0..blocks.min(BLOCKS) {
                 let block = &panel.blocks[index];
@@ -77,7 +77,7 @@ macro_rules! half_panel_tiles {
                 }
             }
             for t in 0..T {
-                store(tile[t], &mut sums[t][p], half_panel);
+                store(tile[t], &mut sums[t].0[p], half_panel);
             }
         }
 
@@ -124,8 +124,8 @@ macro_rules! half_panel_tiles {
             let weights = floats(&panel.sums[0], half_panel);
             for t in 0..T {
                 let (d, m) = (_mm256_set1_ps(meta[t].d), _mm256_set1_ps(meta[t].m));
-                let sum = _mm256_fmadd_ps(tile[t], d, floats(&sums[t][p], half_panel));
-                store(_mm256_fmadd_ps(weights, m, sum), &mut sums[t][p], half_panel);
+                let sum = _mm256_fmadd_ps(tile[t], d, floats(&sums[t].0[p], half_panel));
+                store(_mm256_fmadd_ps(weights, m, sum), &mut sums[t].0[p], half_panel);
             }
         }
 

@@ -19,7 +19,13 @@ use super::quantize::{Large, QuantizedRows, Small, Values};
 use super::simd::Portable;
 
 /// What a token gives with the rows of each panel, summed up from slice to slice.
-pub(super) type Sums = [[f32; ROWS]; PANELS];
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Sums(pub(super) [[f32; ROWS]; PANELS]);
+
+impl Sums {
+    pub(super) const ZERO: Self = Self([[0.0; ROWS]; PANELS]);
+}
 
 /// A slice of two panels, of which the first blocks are in use.
 #[derive(Clone, Copy)]
@@ -44,7 +50,7 @@ trait Tiles<const T: usize> {
 }
 
 /// Adds the products of a slice of two panels of format `F` with some tokens of `x` to `sums`, which
-/// has one for each of them; calls `after` with how many tokens were done after each tile.
+/// has one for each of them.
 ///
 /// How many of them go together changes nothing but the speed: each token's sums are its own.
 pub(super) fn walk<F: Format>(
@@ -54,7 +60,6 @@ pub(super) fn walk<F: Format>(
     index: usize,
     tokens: Range<usize>,
     sums: &mut [Sums],
-    mut after: impl FnMut(usize),
 ) {
     assert!(slice.blocks <= BLOCKS && sums.len() == tokens.len());
     /// Tiles of at most `$most` tokens and nearly the same width.
@@ -75,7 +80,6 @@ pub(super) fn walk<F: Format>(
                     width => unreachable!("a tile of {width}"),
                 }
                 done += width;
-                after(width);
             }
         }};
     }

@@ -31,7 +31,7 @@ fn for_each<M, const T: usize>(
     add: impl Fn(&PanelSlice, usize, &Values, &M, &mut f32),
 ) {
     for ((values, meta), sums) in rows.values.iter().zip(rows.meta).zip(sums) {
-        for (panel, sums) in slice.panels.iter().zip(sums) {
+        for (panel, sums) in slice.panels.iter().zip(&mut sums.0) {
             for row in 0..ROWS {
                 add(panel, row, values, meta, &mut sums[row]);
             }
