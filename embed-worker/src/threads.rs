@@ -29,15 +29,29 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Shared {
     /// Odd while a job is open to be joined; each job takes two steps.
-    epoch: AtomicUsize,
+    epoch: Apart<AtomicUsize>,
     /// The next task to claim.
-    next: AtomicUsize,
-    tasks: AtomicUsize,
+    next: Apart<AtomicUsize>,
     /// Workers that joined the open job and have not left it.
-    inside: AtomicUsize,
+    inside: Apart<AtomicUsize>,
+    tasks: AtomicUsize,
     stop: AtomicBool,
     job: Mutex<Option<Erased>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// On a cache line of its own (processors fetch two at a time), so that who waits for one value does
+/// not slow down who changes another.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 /// A job whose borrow the compiler no longer follows; see [`Pool::run`].
