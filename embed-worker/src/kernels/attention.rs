@@ -2,7 +2,8 @@
 //!
 //! A task is one head and some queries. It lays the head's keys out by element and its values by
 //! token, so that both products run over whole registers, and keeps no more scores than its few
-//! queries have. Sums run over elements, then over tokens, in their order.
+//! queries have. Two registers of keys or values go over six queries at once: the load units would
+//! else be as busy as the multipliers. Sums run over elements, then over tokens, in their order.
 
 use super::Kernels;
 use super::math::exp;
@@ -10,27 +11,31 @@ use super::memory::{Cell, SharedOut};
 use super::simd::{LANES, Op, Simd, dispatch};
 use super::workspace::Workspace;
 
-/// Queries whose sums fit the registers of AVX2 beside the rest.
+/// Queries that go over the keys and values together: twice as many sums fit AVX-512's registers.
 const QUERIES: usize = 6;
 
 /// Queries of one task: many enough that laying out keys and values is a small part of it.
 const TASK_QUERIES: usize = 16 * QUERIES;
 
+/// Elements that are turned from rows to columns at once.
+const EIGHT: usize = 8;
+
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(super) struct AttentionScratch {
-    /// Keys by block of 16 tokens and element: `[tokens / 16, head_dim]`.
+    /// Keys by block of 16 tokens and element: `[tokens / 16, head_dim]`, an even number of blocks.
     keys: Vec<[f32; LANES]>,
     /// Values by block of 16 elements and token: `[head_dim / 16, tokens]`.
     values: Vec<[f32; LANES]>,
-    /// Scores of some queries: `[tokens / 16, QUERIES]`.
+    /// Scores of some queries: `[tokens / 16, QUERIES]`, an even number of blocks.
     scores: Vec<[[f32; LANES]; QUERIES]>,
 }
 
 impl AttentionScratch {
     /// Bytes for a text of `tokens` tokens and heads `head_dim` wide.
     pub(super) fn bytes(tokens: usize, head_dim: usize) -> usize {
-        let (tokens, head_dim) = (tokens.next_multiple_of(LANES), head_dim.next_multiple_of(LANES));
+        let tokens = tokens.next_multiple_of(2 * LANES);
+        let head_dim = head_dim.next_multiple_of(LANES);
         (2 * tokens * head_dim + tokens * QUERIES) * size_of::<f32>()
     }
 }
@@ -98,7 +103,7 @@ impl Op for Head<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        lay_out(self.text, self.head, self.scratch);
+        lay_out(simd, self.text, self.head, self.scratch);
         let first = self.chunk * TASK_QUERIES;
         let mut query = 0;
         while query < self.out.rows() {
@@ -112,11 +117,19 @@ impl Op for Head<'_, '_> {
             score(simd, &queries, self.scratch);
             let inverses = softmax(simd, self.scratch, self.text);
             let AttentionScratch { values, scores, .. } = &*self.scratch;
-            for (block, values) in values.chunks_exact(self.text.tokens).enumerate() {
-                let sums = weigh(simd, values, scores);
+            let tokens = self.text.tokens;
+            for (pair, values) in values.chunks(2 * tokens).enumerate() {
+                let (first, second) = values.split_at(tokens);
+                // Where there is one register of elements left, it is weighed twice.
+                let both = [first, if second.is_empty() { first } else { second }];
+                let sums = weigh(simd, both, scores);
                 for index in 0..count {
-                    let value = simd.mul(sums[index], simd.splat(inverses[index]));
-                    simd.store_at(value, self.out.row_mut(query + index), block);
+                    let row = self.out.row_mut(query + index);
+                    let inverse = simd.splat(inverses[index]);
+                    simd.store_at(simd.mul(sums[0][index], inverse), row, 2 * pair);
+                    if !second.is_empty() {
+                        simd.store_at(simd.mul(sums[1][index], inverse), row, 2 * pair + 1);
+                    }
                 }
             }
             query += count;
@@ -124,24 +137,41 @@ impl Op for Head<'_, '_> {
     }
 }
 
-/// Lays out the head's keys and values; what pads the last block is zero.
+/// Lays out the head's keys and values; keys beyond the last token are zero.
 #[inline(always)]
-fn lay_out(text: &Text<'_>, head: usize, scratch: &mut AttentionScratch) {
+fn lay_out<S: Simd>(simd: S, text: &Text<'_>, head: usize, scratch: &mut AttentionScratch) {
     let (tokens, head_dim) = (text.tokens, text.head_dim);
     let (token_blocks, element_blocks) = (tokens.div_ceil(LANES), head_dim.div_ceil(LANES));
-    scratch.keys.clear();
-    scratch.keys.resize(token_blocks * head_dim, [0.0; LANES]);
-    scratch.values.clear();
+    let pairs = token_blocks.next_multiple_of(2);
+    scratch.keys.resize(pairs * head_dim, [0.0; LANES]);
     scratch.values.resize(element_blocks * tokens, [0.0; LANES]);
-    scratch.scores.resize(token_blocks, [[0.0; LANES]; QUERIES]);
-    for token in 0..tokens {
-        let block = &mut scratch.keys[token / LANES * head_dim..][..head_dim];
-        for (lanes, key) in block.iter_mut().zip(text.row(token, 1, head)) {
-            lanes[token % LANES] = *key;
+    scratch.scores.resize(pairs, [[0.0; LANES]; QUERIES]);
+    for (block, keys) in scratch.keys.chunks_exact_mut(head_dim).enumerate() {
+        let first = block * LANES;
+        for (chunk, columns) in keys.chunks_mut(EIGHT).enumerate() {
+            let mut rows = [[0.0; EIGHT]; LANES];
+            for row in 0..LANES.min(tokens.saturating_sub(first)) {
+                let key = &text.row(first + row, 1, head)[chunk * EIGHT..];
+                match key.first_chunk() {
+                    Some(key) => rows[row] = *key,
+                    None => rows[row][..key.len()].copy_from_slice(key),
+                }
+            }
+            match columns.first_chunk_mut() {
+                Some(columns) => simd.interleave_floats(&rows, columns),
+                None => {
+                    let mut eight = [[0.0; LANES]; EIGHT];
+                    simd.interleave_floats(&rows, &mut eight);
+                    columns.copy_from_slice(&eight[..columns.len()]);
+                }
+            }
         }
+    }
+    for token in 0..tokens {
         let value = text.row(token, 2, head);
-        for (block, value) in value.chunks(LANES).enumerate() {
-            scratch.values[block * tokens + token][..value.len()].copy_from_slice(value);
+        for block in 0..element_blocks {
+            let lanes = simd.load_at(value, block, 0.0);
+            simd.store(lanes, &mut scratch.values[block * tokens + token]);
         }
     }
 }
@@ -155,16 +185,22 @@ fn score<S: Simd>(simd: S, queries: &[&[f32]; QUERIES], scratch: &mut AttentionS
     for row in &mut rows {
         *row = &row[..head_dim];
     }
-    for (scores, keys) in scores.iter_mut().zip(keys.chunks_exact(head_dim)) {
-        let mut sums = [simd.splat(0.0); QUERIES];
-        for element in 0..head_dim {
-            let key = simd.load(&keys[element]);
+    let pairs = scores.as_chunks_mut::<2>().0.iter_mut().zip(keys.chunks_exact(2 * head_dim));
+    for (scores, keys) in pairs {
+        let (first, second) = keys.split_at(head_dim);
+        let second = &second[..first.len()];
+        let mut sums = [[simd.splat(0.0); QUERIES]; 2];
+        for element in 0..first.len() {
+            let keys = [simd.load(&first[element]), simd.load(&second[element])];
             for query in 0..QUERIES {
-                sums[query] = simd.fma(simd.splat(rows[query][element]), key, sums[query]);
+                let value = simd.splat(rows[query][element]);
+                sums[0][query] = simd.fma(value, keys[0], sums[0][query]);
+                sums[1][query] = simd.fma(value, keys[1], sums[1][query]);
             }
         }
         for query in 0..QUERIES {
-            simd.store(sums[query], &mut scores[query]);
+            simd.store(sums[0][query], &mut scores[0][query]);
+            simd.store(sums[1][query], &mut scores[1][query]);
         }
     }
 }
@@ -172,50 +208,55 @@ fn score<S: Simd>(simd: S, queries: &[&[f32]; QUERIES], scratch: &mut AttentionS
 /// Replaces scores by `exp(scale * (score - largest))` and gives the inverse of each query's sum.
 #[inline(always)]
 fn softmax<S: Simd>(simd: S, scratch: &mut AttentionScratch, text: &Text<'_>) -> [f32; QUERIES] {
-    let scale = 1.0 / (text.head_dim as f32).sqrt();
-    let scores = &mut scratch.scores;
-    let padding = text.tokens.next_multiple_of(LANES) - text.tokens;
+    let scale = simd.splat(1.0 / (text.head_dim as f32).sqrt());
+    let blocks = text.tokens.div_ceil(LANES);
+    let scores = &mut scratch.scores[..blocks];
+    let used = text.tokens - (blocks - 1) * LANES;
     let mut inverses = [0.0; QUERIES];
     for query in 0..QUERIES {
         // Lanes beyond the last token take no part: they repeat a score, and then count nothing.
-        if let Some(last) = scores.last_mut() {
-            let first = last[query][0];
-            last[query][LANES - padding..].fill(first);
-        }
+        let last = &mut scores[blocks - 1][query];
+        let first = last[0];
+        last[used..].fill(first);
         let mut largest = simd.splat(f32::NEG_INFINITY);
-        for scores in scores.iter() {
-            largest = simd.max(simd.load(&scores[query]), largest);
+        for block in 0..blocks {
+            largest = simd.max(simd.load(&scores[block][query]), largest);
         }
         let largest = simd.splat(simd.max_lane(largest));
         let mut sums = simd.splat(0.0);
-        let blocks = scores.len();
-        for (block, scores) in scores.iter_mut().enumerate() {
-            let distance = simd.sub(simd.load(&scores[query]), largest);
-            let e = exp(simd, simd.mul(distance, simd.splat(scale)));
-            simd.store(e, &mut scores[query]);
+        for block in 0..blocks {
+            let scores = &mut scores[block][query];
+            let e = exp(simd, simd.mul(simd.sub(simd.load(scores), largest), scale));
+            simd.store(e, scores);
             if block + 1 == blocks {
-                scores[query][LANES - padding..].fill(0.0);
+                scores[used..].fill(0.0);
             }
-            sums = simd.add(sums, simd.load(&scores[query]));
+            sums = simd.add(sums, simd.load(scores));
         }
         inverses[query] = 1.0 / simd.sum(sums);
     }
     inverses
 }
 
-/// 16 elements of what the queries attend to: values weighed by scores.
+/// Two times 16 elements of what the queries attend to: values weighed by scores.
 #[inline(always)]
 fn weigh<S: Simd>(
     simd: S,
-    values: &[[f32; LANES]],
+    values: [&[[f32; LANES]]; 2],
     scores: &[[[f32; LANES]; QUERIES]],
-) -> [S::F32; QUERIES] {
-    let mut sums = [simd.splat(0.0); QUERIES];
-    for (values, scores) in values.chunks(LANES).zip(scores) {
-        for (lane, value) in values.iter().enumerate() {
-            let value = simd.load(value);
+) -> [[S::F32; QUERIES]; 2] {
+    let mut sums = [[simd.splat(0.0); QUERIES]; 2];
+    let tokens = values[0].len();
+    let second = &values[1][..tokens];
+    for (block, scores) in scores[..tokens.div_ceil(LANES)].iter().enumerate() {
+        let first_token = block * LANES;
+        for lane in 0..LANES.min(tokens - first_token) {
+            let token = first_token + lane;
+            let values = [simd.load(&values[0][token]), simd.load(&second[token])];
             for query in 0..QUERIES {
-                sums[query] = simd.fma(simd.splat(scores[query][lane]), value, sums[query]);
+                let score = simd.splat(scores[query][lane]);
+                sums[0][query] = simd.fma(score, values[0], sums[0][query]);
+                sums[1][query] = simd.fma(score, values[1], sums[1][query]);
             }
         }
     }
