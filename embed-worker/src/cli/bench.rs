@@ -24,13 +24,16 @@ use crate::kernels::{
 const ROUNDS_MIN: usize = 5;
 const ROUNDS_TIME: Duration = Duration::from_millis(400);
 
+/// Tokens of a text in bulk.
+const BULK_TEXT_TOKENS: usize = 64;
+
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     /// The GGUF file [default: the model that ships with the package]
     #[arg(env = "EMBED_MODEL", value_name = "FILE")]
     model: Option<PathBuf>,
     /// Tokens that go through a product together; several may be given
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [12, 64, 256],
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [12, 64, 256, 512],
           value_parser = tokens)]
     tokens: Vec<usize>,
     /// Write JSON
@@ -115,30 +118,39 @@ fn measure(
     token_counts: &[usize],
 ) -> anyhow::Result<IsaReport> {
     let kernels = Kernels::new(isa);
-    let integer_roof = kernels.integer_roof().map(|roof| roof * threads as f64 / 1e9);
+    let integer_roof = kernels.integer_roof(threads).map(|roof| roof / 1e9);
     let mut workspace = Workspace::new(threads);
     let mut rows = Vec::new();
     for &tokens in token_counts {
-        let mut kinds: Vec<(String, Vec<Matrix<'_>>)> = Vec::new();
-        for (kind, matrix) in engine.encoder().products() {
-            let (dtype, outputs, inputs) = matrix.shape();
-            let name = format!("{kind} {dtype} {outputs}x{inputs}");
+        let mut kinds: Vec<(String, Vec<Vec<Matrix<'_>>>)> = Vec::new();
+        for (kind, together) in engine.encoder().products() {
+            let name = format!("{kind} {}", shapes(&together));
             match kinds.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, matrices)) => matrices.push(matrix),
-                None => kinds.push((name, vec![matrix])),
+                Some((_, products)) => products.push(together),
+                None => kinds.push((name, vec![together])),
             }
         }
         let (mut all_macs, mut all_bytes) = (0.0, 0.0);
-        for (what, matrices) in kinds {
-            let macs: f64 = matrices.iter().map(|matrix| macs(matrix, tokens)).sum();
-            let bytes: f64 = matrices.iter().map(bytes).sum();
-            let time = products(kernels, &mut workspace, &matrices, tokens)?;
+        for (what, products) in kinds {
+            let macs: f64 = products.iter().flatten().map(|matrix| macs(matrix, tokens)).sum();
+            let bytes: f64 = products.iter().flatten().map(bytes).sum();
+            let time = time_products(kernels, &mut workspace, &products, tokens)?;
             rows.push(row(tokens, what, time, macs, bytes, integer_roof));
             (all_macs, all_bytes) = (all_macs + macs, all_bytes + bytes);
         }
-        let time = forward(engine, tokens)?;
-        let what = format!("whole forward pass ({:.0} tokens/s)", tokens as f64 / time);
-        rows.push(row(tokens, what, time, all_macs, all_bytes, integer_roof));
+        let mut kinds_of_text = vec![tokens];
+        if tokens > BULK_TEXT_TOKENS {
+            kinds_of_text.push(BULK_TEXT_TOKENS);
+        }
+        for text_tokens in kinds_of_text {
+            let time = forward(engine, tokens, text_tokens)?;
+            let texts = match tokens.div_ceil(text_tokens) {
+                1 => "one text".into(),
+                _ => format!("texts of {text_tokens}"),
+            };
+            let what = format!("whole pass, {texts} ({:.0} tokens/s)", tokens as f64 / time);
+            rows.push(row(tokens, what, time, all_macs, all_bytes, integer_roof));
+        }
     }
     Ok(IsaReport { kernels: engine.kernels(), integer_roof_gmac_s: integer_roof, rows })
 }
@@ -172,41 +184,62 @@ fn row(
     }
 }
 
-/// Seconds of the products of some tokens with every matrix, one after the other.
-fn products(
+/// Types and shapes of matrices that are multiplied with at once: `Q8_0 3x384x384`.
+fn shapes(together: &[Matrix<'_>]) -> String {
+    let mut runs: Vec<(usize, String)> = Vec::new();
+    for matrix in together {
+        let (dtype, outputs, inputs) = matrix.shape();
+        let shape = format!("{outputs}x{inputs} {dtype}");
+        match runs.last_mut() {
+            Some((count, last)) if *last == shape => *count += 1,
+            _ => runs.push((1, shape)),
+        }
+    }
+    let runs = runs.into_iter().map(|(count, shape)| match count {
+        1 => shape,
+        _ => format!("{count}x{shape}"),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
+/// Seconds of the products of some tokens with every matrix, one after the other; those that a
+/// forward pass multiplies with at once are so here.
+fn time_products(
     kernels: Kernels,
     workspace: &mut Workspace,
-    matrices: &[Matrix<'_>],
+    products: &[Vec<Matrix<'_>>],
     tokens: usize,
 ) -> anyhow::Result<f64> {
-    let (_, outputs, inputs) = matrices[0].shape();
+    let inputs = products[0][0].shape().2;
+    let outputs = products[0].iter().map(|matrix| matrix.shape().1).sum();
     let x: Vec<f32> =
         (0..tokens * inputs).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect();
     let mut quantized = QuantizedRows::default();
-    let forms = Forms::of(matrices.iter().map(|matrix| matrix.shape().0));
+    let forms = Forms::of(products.iter().flatten().map(|matrix| matrix.shape().0));
     kernels.quantize(workspace, &x, inputs, forms, &mut quantized);
     let activations = Activations { rows: &x, quantized: &quantized };
     let mut out = Buffer::default();
     out.grow(tokens * outputs);
     median(|| {
-        for matrix in matrices {
+        for together in products {
             let output = Output { out: &mut out, stride: outputs, epilogue: Epilogue::Store };
-            let product = Product { weights: *matrix, bias: None };
+            let together: Vec<Product<'_>> =
+                together.iter().map(|matrix| Product { weights: *matrix, bias: None }).collect();
             kernels
-                .matmul(workspace, &[product], &activations, output)
+                .matmul(workspace, &together, &activations, output)
                 .map_err(|(_, error)| error)?;
         }
         Ok(())
     })
 }
 
-/// Seconds of a forward pass over one text of so many tokens.
-fn forward(engine: &mut Engine, tokens: usize) -> anyhow::Result<f64> {
+/// Seconds of a forward pass over so many tokens in texts of `text_tokens` each.
+fn forward(engine: &mut Engine, tokens: usize, text_tokens: usize) -> anyhow::Result<f64> {
     let vocabulary = engine.vocabulary();
     let mut batch = TokenBatch::new();
     let mut left = tokens;
     while left > 0 {
-        let text = left.min(engine.info().context_tokens);
+        let text = left.min(text_tokens).min(engine.info().context_tokens);
         let ids: Vec<u32> = (0..text).map(|i| (i * 7919 % vocabulary) as u32).collect();
         batch.push(&ids);
         left -= text;

@@ -1,7 +1,7 @@
 //! `embed-worker embed`: texts in, JSON lines out, without a socket.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,19 +78,31 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<ExitCode> {
         args,
         out: BufWriter::new(std::io::stdout().lock()),
         batch: TokenBatch::new(),
+        ids: TokenBatch::new(),
         waiting: Vec::new(),
         failures: 0,
         progress,
     };
     if args.texts.is_empty() {
-        let input: Box<dyn BufRead> = match &args.file {
-            Some(path) => Box::new(BufReader::new(
-                File::open(path).with_context(|| format!("file `{}`", path.display()))?,
-            )),
+        let input: Box<dyn Read> = match &args.file {
+            Some(path) => {
+                Box::new(File::open(path).with_context(|| format!("file `{}`", path.display()))?)
+            }
             None => Box::new(std::io::stdin().lock()),
         };
-        for (index, line) in input.lines().enumerate() {
-            writer.add(index, &line.with_context(|| format!("text {index}"))?)?;
+        let mut input = BufReader::new(input);
+        let mut line = String::new();
+        for index in 0.. {
+            line.clear();
+            if input.read_line(&mut line).with_context(|| format!("text {index}"))? == 0 {
+                break;
+            }
+            let text = line.strip_suffix('\n').unwrap_or(&line);
+            writer.add(index, text.strip_suffix('\r').unwrap_or(text))?;
+            // Who writes one text and waits for its vector shall not wait for a batch to fill.
+            if input.buffer().is_empty() {
+                writer.flush()?;
+            }
         }
     } else {
         for (index, text) in args.texts.iter().enumerate() {
@@ -118,6 +130,8 @@ struct Writer<'a, W: Write> {
     args: &'a EmbedArgs,
     out: W,
     batch: TokenBatch,
+    /// The text that is added next, until it is known whether it fits the batch.
+    ids: TokenBatch,
     /// Lines not yet written: `Ok` for a text of the batch, `Err` for one that failed before.
     waiting: Vec<(usize, Result<Tokenized, Failure>)>,
     failures: usize,
@@ -126,14 +140,15 @@ struct Writer<'a, W: Write> {
 
 impl<W: Write> Writer<'_, W> {
     fn add(&mut self, index: usize, text: &str) -> anyhow::Result<()> {
-        let tokenized = self.engine.tokenize(text, self.args.truncate, &mut self.batch);
-        self.waiting.push((index, tokenized.map_err(|error| Failure::from(&error))));
-        // One text more may exceed the batch's size by a context; the engine takes that.
-        if self.batch.tokens() + self.engine.info().context_tokens > self.engine.batch_tokens_max()
-            || self.batch.tokens() >= BATCH_TOKENS
-        {
-            self.flush()?;
+        self.ids.clear();
+        let tokenized = self.engine.tokenize(text, self.args.truncate, &mut self.ids);
+        if tokenized.is_ok() {
+            if self.batch.tokens() + self.ids.tokens() > BATCH_TOKENS {
+                self.flush()?;
+            }
+            self.batch.push(self.ids.ids());
         }
+        self.waiting.push((index, tokenized.map_err(|error| Failure::from(&error))));
         Ok(())
     }
 

@@ -214,7 +214,10 @@ impl Task<'_> {
         for index in 0..PANELS {
             let (row, plain) = (self.panel_row(index), PhantomData::<P>);
             let (scratch, sums) = (&mut *scratch, &mut *sums);
-            dispatch(self.kernels.isa, PlainPanel { weights, row, x, scratch, sums, index, plain })?;
+            dispatch(
+                self.kernels.isa,
+                PlainPanel { weights, row, x, scratch, sums, index, plain },
+            )?;
         }
         Ok(())
     }

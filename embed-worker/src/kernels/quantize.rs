@@ -37,11 +37,11 @@ impl Forms {
             |forms, dtype| {
                 let large = dtype.block_elements() == SLICE;
                 let sums = !large && dtype.has_minimum();
-            Self {
-                small: forms.small || !large,
-                sums: forms.sums || sums,
-                large: forms.large || large,
-            }
+                Self {
+                    small: forms.small || !large,
+                    sums: forms.sums || sums,
+                    large: forms.large || large,
+                }
             },
         )
     }

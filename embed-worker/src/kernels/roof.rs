@@ -12,22 +12,31 @@ const ROUNDS: u64 = 2_000_000;
 const TRIES: usize = 7;
 
 impl Kernels {
-    /// Multiplications and additions of int8 that one core does in a second, with nothing but the
-    /// dot instructions of this instruction set on registers; `None` for the portable one, which has
-    /// none.
-    pub fn integer_roof(self) -> Option<f64> {
-        match self.isa {
-            Isa::Portable => None,
+    /// Multiplications and additions of int8 that `threads` cores do in a second at the same time,
+    /// with nothing but the dot instructions of this instruction set on registers; `None` for the
+    /// portable one, which has none.
+    pub fn integer_roof(self, threads: usize) -> Option<f64> {
+        let run: fn() -> u64 = match self.isa {
+            Isa::Portable => return None,
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token exists, so the processor has these instructions.
-            Isa::Avx2(_) => Some(best(|| unsafe { madd() })),
+            Isa::Avx2(_) => || unsafe { madd() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::AvxVnni(_) => Some(best(|| unsafe { dpbusd_256() })),
+            Isa::AvxVnni(_) => || unsafe { dpbusd_256() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Isa::Avx512Vnni(_) => Some(best(|| unsafe { dpbusd() })),
-        }
+            Isa::Avx512Vnni(_) => || unsafe { dpbusd() },
+        };
+        Some(std::thread::scope(|scope| {
+            let cores: Vec<_> = (1..threads).map(|_| scope.spawn(|| best(run))).collect();
+            let own = best(run);
+            // A thread that only counts does not panic.
+            cores
+                .into_iter()
+                .map(|core| core.join().unwrap_or(0.0))
+                .fold(own, |sum, core| sum + core)
+        }))
     }
 }
 

@@ -44,7 +44,7 @@ impl Workspace {
     }
 
     /// Runs `task` for each number below `tasks`.
-    pub(super) fn each(&mut self, tasks: usize, task: impl Fn(usize) + Sync) {
+    pub fn each(&mut self, tasks: usize, task: impl Fn(usize) + Sync) {
         self.pool.run(tasks, &|index, _| task(index));
     }
 

@@ -1,26 +1,23 @@
-//! The forward pass of an encoder with layer norm after each residual sum (BERT and its kin).
+//! A model ready to run, and how its work is shared out over threads.
 //!
-//! ```text
-//! x = norm(token + type [+ position])
-//! per layer:  x = norm(x + output(attention(qkv(x))))
-//!             x = norm(x + down(activation(up(x))))
-//! ```
-//!
-//! Everything but attention treats tokens one by one, so it goes tile by tile; attention goes text
-//! by text. Nothing depends on which texts share a batch.
+//! One text, or few tokens: all threads work on each product together. Many tokens in several texts:
+//! each thread takes some texts through the whole model by itself, so that threads neither wait for
+//! each other nor hand activations from one core's cache to another's. The bits are the same.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
-use super::pooling::pool;
-use super::scratch::{Scratch, TILE_TOKENS};
+use super::pass::Pass;
+use super::scratch::Scratch;
 use super::token_batch::TokenBatch;
-use super::weights::{Block, Linear, Weights};
+use super::weights::{Block, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::{
-    Activations, Epilogue, Forms, Kernels, Matrix, Output, Product, QuantizedRows, Workspace,
-};
+use crate::kernels::{Kernels, Matrix, Workspace};
+
+/// Fewest tokens of a share, since each thread unpacks all weights for its own.
+const SHARE_TOKENS: usize = 96;
 
 /// A model ready to run, with its buffers.
 #[derive(Debug)]
@@ -30,6 +27,17 @@ pub struct Encoder {
     kernels: Kernels,
     workspace: Workspace,
     scratch: Scratch,
+    /// One for each thread, made when first used.
+    shares: Vec<Mutex<Share>>,
+    rows: Vec<f32>,
+}
+
+/// What a thread needs that takes texts through the model by itself.
+#[derive(Debug)]
+struct Share {
+    workspace: Workspace,
+    scratch: Scratch,
+    outcome: Result<(), ModelError>,
 }
 
 impl Encoder {
@@ -46,7 +54,8 @@ impl Encoder {
         workspace: Workspace,
     ) -> Result<Self, ModelError> {
         let weights = Weights::find(file, &hyper, vocabulary, kernels)?;
-        Ok(Self { hyper, weights, kernels, workspace, scratch: Scratch::default() })
+        let (scratch, shares, rows) = (Scratch::default(), Vec::new(), Vec::new());
+        Ok(Self { hyper, weights, kernels, workspace, scratch, shares, rows })
     }
 
     /// The model's sizes.
@@ -59,10 +68,10 @@ impl Encoder {
         self.kernels
     }
 
-    /// The matrices that a forward pass multiplies with, in its order, with the kind of each.
-    pub fn products(&self) -> impl Iterator<Item = (&'static str, Matrix<'_>)> {
-        let blocks = self.weights.blocks.iter();
-        blocks.flat_map(Block::products).map(|(kind, linear)| (kind, linear.matrix()))
+    /// The matrices that a forward pass multiplies with, in its order, with the kind of each; those
+    /// that take the same rows at once are together.
+    pub fn products(&self) -> impl Iterator<Item = (&'static str, Vec<Matrix<'_>>)> {
+        self.weights.blocks.iter().flat_map(Block::products)
     }
 
     /// Bytes of buffers that a batch of `tokens` tokens in one text needs.
@@ -81,185 +90,120 @@ impl Encoder {
     ///
     /// A weight that is not finite.
     pub fn forward(&mut self, batch: &TokenBatch) -> Result<&[f32], ModelError> {
-        self.scratch.reserve(&self.hyper, batch);
-        self.embed_tokens(batch)?;
-        for block in 0..self.weights.blocks.len() {
-            self.project(block, batch.tokens())?;
-            self.attend(batch);
-            self.combine(block, batch.tokens())?;
+        let texts: Vec<Range<usize>> = batch.ranges().collect();
+        let shares = share_out(&texts, self.workspace.threads());
+        if shares.len() > 1 {
+            return self.forward_shares(batch.ids(), &texts, &shares);
         }
-        self.pool_texts(batch);
+        self.shares.clear();
+        let Self { hyper, weights, kernels, workspace, scratch, .. } = self;
+        let (ids, texts) = (batch.ids(), texts.as_slice());
+        Pass { hyper, weights, kernels: *kernels, workspace, scratch, ids, texts }.run()?;
         Ok(&self.scratch.rows)
     }
 
-    /// `states = norm(token + type [+ position])`
-    fn embed_tokens(&mut self, batch: &TokenBatch) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, workspace, scratch } = self;
-        let hidden = hyper.hidden;
-        for range in batch.ranges() {
-            for (position, token) in range.enumerate() {
-                let id = batch.ids()[token] as usize;
-                let state = &mut scratch.states[token * hidden..][..hidden];
-                weights.token_embd.row(*kernels, id, state)?;
-                add(state, &weights.token_type);
-                if let Some(positions) = &weights.position_embd {
-                    let delta = &mut scratch.delta[..hidden];
-                    positions.row(*kernels, position, delta)?;
-                    add(state, delta);
-                }
-            }
+    /// The same, a share of the texts on each thread.
+    fn forward_shares(
+        &mut self,
+        ids: &[u32],
+        texts: &[Range<usize>],
+        shares: &[Range<usize>],
+    ) -> Result<&[f32], ModelError> {
+        // The buffers that all threads share and those of each are never held at once.
+        self.scratch = Scratch::default();
+        self.shares.resize_with(shares.len(), || Mutex::new(Share::new()));
+        let Self { hyper, weights, kernels, workspace, shares: states, rows, .. } = self;
+        let (hyper, weights, kernels, states) = (&*hyper, &*weights, *kernels, &*states);
+        workspace.each(shares.len(), |index| {
+            let mut share = states[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let Share { workspace, scratch, outcome } = &mut *share;
+            let texts = &texts[shares[index].clone()];
+            let (Some(first), Some(last)) = (texts.first(), texts.last()) else { return };
+            let (start, ids) = (first.start, &ids[first.start..last.end]);
+            let texts: Vec<Range<usize>> =
+                texts.iter().map(|text| text.start - start..text.end - start).collect();
+            let texts = texts.as_slice();
+            *outcome = Pass { hyper, weights, kernels, workspace, scratch, ids, texts }.run();
+        });
+        rows.clear();
+        for share in &mut self.shares {
+            let share = share.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut share.outcome, Ok(()))?;
+            rows.extend_from_slice(&share.scratch.rows);
         }
-        let states = &mut scratch.states[..batch.tokens() * hidden];
-        let norm = &weights.token_embd_norm;
-        kernels.layer_norm(workspace, states, None, norm.parts(), hyper.norm_epsilon);
-        Ok(())
-    }
-
-    /// `qkv = states · Wqkv + b`, tile by tile.
-    fn project(&mut self, block: usize, tokens: usize) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, workspace, scratch } = self;
-        let hidden = hyper.hidden;
-        for tile in tiles(tokens) {
-            let states = &scratch.states[tile.start * hidden..tile.end * hidden];
-            let (quantized, broken) = (&mut scratch.quantized, &mut scratch.broken[tile.clone()]);
-            let linears: Vec<&Linear> = weights.blocks[block].qkv.iter().collect();
-            let x = quantize(*kernels, workspace, states, &linears, quantized, broken);
-            let qkv = &mut scratch.qkv[tile.start * 3 * hidden..tile.end * 3 * hidden];
-            multiply(*kernels, workspace, &linears, &x, store(qkv, 3 * hidden))?;
-        }
-        Ok(())
-    }
-
-    /// `attended = softmax(q · k^T / sqrt(head_dim)) · v`, text by text, after rotating q and k.
-    fn attend(&mut self, batch: &TokenBatch) {
-        let Self { hyper, kernels, workspace, scratch, .. } = self;
-        let Hyperparameters { hidden, heads, head_dim, .. } = *hyper;
-        for range in batch.ranges() {
-            let qkv = &mut scratch.qkv[range.start * 3 * hidden..range.end * 3 * hidden];
-            if let Some(rope) = hyper.rope {
-                let angles = range.len() * rope.dims / 2;
-                let table = (&scratch.rope.cos[..angles], &scratch.rope.sin[..angles]);
-                kernels.rope(workspace, qkv, (hidden, head_dim), table);
-            }
-            let attended = &mut scratch.attended[range.start * hidden..range.end * hidden];
-            kernels.attention(workspace, qkv, heads, head_dim, attended);
-        }
-    }
-
-    /// `states = norm(states + output(attended))`, then
-    /// `states = norm(states + down(activation(up(states))))`, tile by tile.
-    fn combine(&mut self, block: usize, tokens: usize) -> Result<(), ModelError> {
-        let Self { hyper, weights, kernels, workspace, scratch } = self;
-        let (kernels, hidden, inner) = (*kernels, hyper.hidden, hyper.inner);
-        let Block {
-            attn_output,
-            attn_output_norm,
-            ffn_up,
-            ffn_gate,
-            ffn_down,
-            layer_output_norm,
-            ..
-        } = &weights.blocks[block];
-        for tile in tiles(tokens) {
-            let count = tile.len();
-            let broken = &mut scratch.broken[tile.clone()];
-            let quantized = &mut scratch.quantized;
-            let states = &mut scratch.states[tile.start * hidden..tile.end * hidden];
-            let delta = &mut scratch.delta[..count * hidden];
-
-            let attended = &scratch.attended[tile.start * hidden..tile.end * hidden];
-            let x = quantize(kernels, workspace, attended, &[attn_output], quantized, broken);
-            multiply(kernels, workspace, &[attn_output], &x, store(delta, hidden))?;
-            let norm = attn_output_norm.parts();
-            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
-
-            let linears: Vec<&Linear> = [ffn_up].into_iter().chain(ffn_gate).collect();
-            let x = quantize(kernels, workspace, states, &linears, quantized, broken);
-            let out = &mut scratch.inner[..count * inner];
-            let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
-            let output = Output { out, stride: inner, epilogue: activation };
-            multiply(kernels, workspace, &[ffn_up], &x, output)?;
-            if let Some(ffn_gate) = ffn_gate {
-                let out = &mut scratch.inner[..count * inner];
-                let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
-                multiply(kernels, workspace, &[ffn_gate], &x, output)?;
-            }
-            let up = &scratch.inner[..count * inner];
-            let x = quantize(kernels, workspace, up, &[ffn_down], quantized, broken);
-            multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
-            let norm = layer_output_norm.parts();
-            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
-        }
-        Ok(())
-    }
-
-    fn pool_texts(&mut self, batch: &TokenBatch) {
-        let Self { hyper, scratch, .. } = self;
-        let hidden = hyper.hidden;
-        let rows = scratch.rows.chunks_exact_mut(hidden);
-        for (range, row) in batch.ranges().zip(rows) {
-            // Quantizing shows a broken activation as zeros to the next product, so the states after
-            // it look sound; the mark is what counts.
-            if range.is_empty() || scratch.broken[range.clone()].contains(&true) {
-                row.fill(f32::NAN);
-            } else {
-                let states = &scratch.states[range.start * hidden..range.end * hidden];
-                pool(hyper.pooling, states, row);
-            }
-        }
+        Ok(&self.rows)
     }
 }
 
-fn add(sum: &mut [f32], delta: &[f32]) {
-    for (sum, delta) in sum.iter_mut().zip(delta) {
-        *sum += delta;
+impl Share {
+    fn new() -> Self {
+        Self { workspace: Workspace::new(1), scratch: Scratch::default(), outcome: Ok(()) }
     }
 }
 
-/// `0..tokens` in tiles.
-fn tiles(tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..tokens).step_by(TILE_TOKENS).map(move |start| start..tokens.min(start + TILE_TOKENS))
-}
-
-/// A product's output as it is.
-fn store(out: &mut [f32], stride: usize) -> Output<'_> {
-    Output { out, stride, epilogue: Epilogue::Store }
-}
-
-/// `rows` in the forms that `linears` want; marks those that are not finite.
-fn quantize<'a>(
-    kernels: Kernels,
-    workspace: &mut Workspace,
-    rows: &'a [f32],
-    linears: &[&Linear],
-    quantized: &'a mut QuantizedRows,
-    broken: &mut [bool],
-) -> Activations<'a> {
-    let forms = Forms::of(linears.iter().map(|linear| linear.matrix().shape().0));
-    kernels.quantize(workspace, rows, linears[0].cols, forms, quantized);
-    for (broken, row) in broken.iter_mut().zip(quantized.broken()) {
-        *broken |= row;
+/// Shares of `texts` of about the same number of tokens, one for each thread; one share only if
+/// there is too little for each, or a text too long to be matched by the others.
+fn share_out(texts: &[Range<usize>], threads: usize) -> Vec<Range<usize>> {
+    let tokens = texts.last().map_or(0, |text| text.end);
+    let fair = tokens.div_ceil(threads);
+    let whole = vec![0..texts.len()];
+    if threads == 1 || fair < SHARE_TOKENS {
+        return whole;
     }
-    Activations { rows, quantized }
-}
-
-/// The products with `linears`, side by side.
-fn multiply(
-    kernels: Kernels,
-    workspace: &mut Workspace,
-    linears: &[&Linear],
-    activations: &Activations<'_>,
-    output: Output<'_>,
-) -> Result<(), ModelError> {
-    let products: Vec<Product<'_>> = linears
-        .iter()
-        .map(|linear| Product { weights: linear.matrix(), bias: linear.bias() })
-        .collect();
-    kernels.matmul(workspace, &products, activations, output).map_err(|(index, error)| {
-        ModelError::NotFinite {
-            tensor: linears[index].name().into(),
-            row: error.row,
-            element: error.element,
+    let mut shares: Vec<Range<usize>> = Vec::with_capacity(threads);
+    let mut first = 0;
+    for share in 1..=threads {
+        // Up to the text whose end is nearest to what is due.
+        let due = tokens * share / threads;
+        let mut end = first;
+        while end < texts.len() && texts[end].start.abs_diff(due) > texts[end].end.abs_diff(due) {
+            end += 1;
         }
-    })
+        let end = if share == threads { texts.len() } else { end };
+        shares.push(first..end);
+        first = end;
+    }
+    let of = |share: &Range<usize>| -> usize { texts[share.clone()].iter().map(Range::len).sum() };
+    let longest = shares.iter().map(of).max().unwrap_or(0);
+    // Waiting for the longest share must cost less than working together would.
+    if shares.iter().any(Range::is_empty) || longest > fair + fair / 4 { whole } else { shares }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lens: &[usize]) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let ends = lens.iter().map(|len| {
+            start += len;
+            start - len..start
+        });
+        ends.collect()
+    }
+
+    #[test]
+    fn shares_are_of_about_the_same_size_and_cover_all_texts() {
+        assert_eq!(share_out(&texts(&[64; 8]), 2), [0..4, 4..8]);
+        assert_eq!(share_out(&texts(&[10; 100]), 3), [0..33, 33..67, 67..100]);
+        assert_eq!(share_out(&texts(&[200, 10, 10, 180]), 2), [0..1, 1..4]);
+        for threads in 1..9 {
+            let texts = texts(&[7, 90, 3, 41, 120, 64, 64, 80, 99, 12, 200, 31, 70, 8]);
+            let shares = share_out(&texts, threads);
+            assert!(shares.len() == 1 || shares.len() == threads);
+            assert_eq!(
+                shares.iter().flat_map(Clone::clone).collect::<Vec<_>>(),
+                [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shared_out_evenly_stays_together() {
+        assert_eq!(share_out(&[], 4), [0..0]);
+        assert_eq!(share_out(&texts(&[500]), 2), [0..1]);
+        assert_eq!(share_out(&texts(&[400, 100]), 2), [0..2]);
+        assert_eq!(share_out(&texts(&[20; 4]), 2), [0..4], "too few tokens");
+        assert_eq!(share_out(&texts(&[64; 8]), 1), [0..8]);
+    }
 }

@@ -7,6 +7,7 @@ pub mod architecture;
 mod encoder;
 mod error;
 pub mod hyper;
+mod pass;
 pub mod pooling;
 mod scratch;
 mod token_batch;

@@ -4,7 +4,6 @@
 //! on a tile of tokens at a time and stays small whatever the batch is.
 
 use super::hyper::{Hyperparameters, Rope};
-use super::token_batch::TokenBatch;
 use crate::kernels::{Buffer, QuantizedRows};
 
 /// Tokens that go through a product together.
@@ -45,9 +44,13 @@ impl Scratch {
         (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.inner)
     }
 
-    /// Makes room for `batch`.
-    pub(super) fn reserve(&mut self, hyper: &Hyperparameters, batch: &TokenBatch) {
-        let tokens = batch.tokens();
+    /// Makes room for so many texts and tokens, the longest text being of `longest` tokens.
+    pub(super) fn reserve(
+        &mut self,
+        hyper: &Hyperparameters,
+        (texts, tokens): (usize, usize),
+        longest: usize,
+    ) {
         let tile = tokens.min(TILE_TOKENS);
         self.states.grow(tokens * hyper.hidden);
         self.qkv.grow(tokens * 3 * hyper.hidden);
@@ -55,10 +58,9 @@ impl Scratch {
         self.delta.grow(tile * hyper.hidden);
         self.inner.grow(tile * hyper.inner);
         self.rows.clear();
-        self.rows.resize(batch.texts() * hyper.hidden, 0.0);
+        self.rows.resize(texts * hyper.hidden, 0.0);
         if let Some(rope) = hyper.rope {
-            let longest = batch.ranges().map(|range| range.len()).max();
-            self.rope.reach(rope, longest.unwrap_or(0));
+            self.rope.reach(rope, longest);
         }
         self.broken.clear();
         self.broken.resize(tokens, false);

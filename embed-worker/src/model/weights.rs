@@ -185,14 +185,16 @@ impl Find<'_> {
 }
 
 impl Block {
-    /// Its products, with the kind of each.
-    pub(super) fn products(&self) -> impl Iterator<Item = (&'static str, &Linear)> {
-        self.qkv
-            .iter()
-            .map(|linear| ("qkv", linear))
-            .chain([("attn_output", &self.attn_output), ("ffn_up", &self.ffn_up)])
-            .chain(self.ffn_gate.iter().map(|linear| ("ffn_gate", linear)))
-            .chain([("ffn_down", &self.ffn_down)])
+    /// Its products, with the kind of each; those that take the same rows at once are together.
+    pub(super) fn products(&self) -> Vec<(&'static str, Vec<Matrix<'_>>)> {
+        let mut products = vec![
+            ("qkv", self.qkv.iter().map(Linear::matrix).collect()),
+            ("attn_output", vec![self.attn_output.matrix()]),
+            ("ffn_up", vec![self.ffn_up.matrix()]),
+        ];
+        products.extend(self.ffn_gate.iter().map(|gate| ("ffn_gate", vec![gate.matrix()])));
+        products.push(("ffn_down", vec![self.ffn_down.matrix()]));
+        products
     }
 }
 
