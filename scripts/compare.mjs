@@ -39,7 +39,7 @@ const SETTINGS = [
   { name: 'np8 no-repack', slots: 8, batch: 512, extra: ['--no-repack'] }
 ]
 
-/** One process more than what this one is about to start. */
+/** A machine with nothing else to do is below it. */
 const LOAD_MAX = 0.7
 
 const LONGEST = Math.max(...Object.keys(PLANS.full.calls))
@@ -77,10 +77,12 @@ await report(async () => {
   if (!(existsSync(worker) && existsSync(addonPath()))) build()
 
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
-  if (loadavg()[0] > LOAD_MAX) log(`the machine is busy (load ${loadavg()[0].toFixed(1)}): peers whose threads spin for each other suffer most`)
+  const [load] = loadavg()
+  if (load > LOAD_MAX) log(`the machine is busy (load ${load.toFixed(1)}): peers whose threads spin for each other suffer most`)
   const peers = resolve(values.peers)
   const { ready, skipped } = prepare({ only, peers, named: values['llama-server'] })
-  const outcome = { date: new Date().toISOString(), machine: machine(), threads, plan, versions: versions(ready), skipped, models: [] }
+  const date = new Date().toISOString()
+  const outcome = { date, machine: machine(), threads, plan, versions: versions(ready), skipped, models: [] }
   for (const file of files) {
     const description = describeModel(readMetadata(file))
     log(`${file}: ${description.name}`)
@@ -175,7 +177,8 @@ function textsFor(file, description, threads) {
   }
   const [specials] = tokensOf([''])
   const texts = new Texts(singlePieceWords(description), specials)
-  const lengths = [...Object.keys(PLANS.full.calls).map(Number), ...mixedLengths(10, 0)].filter((tokens) => tokens <= description.context)
+  const measured = [...Object.keys(PLANS.full.calls).map(Number), ...mixedLengths(10, 0)]
+  const lengths = measured.filter((tokens) => tokens <= description.context)
   const found = tokensOf(texts.ofLengths(lengths, 0))
   const wrong = lengths.findIndex((tokens, i) => tokens !== found[i])
   if (wrong >= 0) throw new Failure(`${file}: a text meant to have ${lengths[wrong]} tokens has ${found[wrong]}`)
@@ -202,7 +205,8 @@ function versions(ready) {
 
 function machine() {
   const { platform, arch } = process
-  return { cpu: cpus()[0].model.trim(), cores: cpus().length, physicalCores: physicalCores(), memory: totalmem(), load: loadavg(), platform, arch, release: release() }
+  const processor = { cpu: cpus()[0].model.trim(), cores: cpus().length, physicalCores: physicalCores() }
+  return { ...processor, memory: totalmem(), load: loadavg(), platform, arch, release: release() }
 }
 
 /** Two threads of one core compute no faster than one. */
