@@ -1,0 +1,29 @@
+// The few statistics of the comparison.
+
+/** The value below which a share of the values lies, interpolated between neighbours. */
+export function quantile(values, share) {
+  if (values.length === 0) throw new Error('no values')
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (sorted.length - 1) * share
+  const below = Math.floor(at)
+  const above = Math.min(below + 1, sorted.length - 1)
+  return sorted[below] + (sorted[above] - sorted[below]) * (at - below)
+}
+
+export const median = (values) => quantile(values, 0.5)
+
+export const sum = (values) => values.reduce((total, value) => total + value, 0)
+
+const dot = (a, b) => a.reduce((total, value, i) => total + value * b[i], 0)
+
+/** Of vectors of any length. */
+export function cosine(a, b) {
+  if (a.length !== b.length) throw new Error(`vectors of ${a.length} and ${b.length} dimensions`)
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))
+}
+
+/** Items of a list in the order of a round: each round begins with another one. */
+export function rotated(items, round) {
+  const by = round % Math.max(items.length, 1)
+  return [...items.slice(by), ...items.slice(0, by)]
+}
