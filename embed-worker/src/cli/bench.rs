@@ -217,7 +217,7 @@ fn time_products(
     let mut quantized = QuantizedRows::default();
     let forms = Forms::of(products.iter().flatten().map(|matrix| matrix.shape().0));
     kernels.quantize(workspace, &x, inputs, forms, &mut quantized);
-    let activations = Activations { rows: &x, quantized: &quantized };
+    let activations = Activations { tokens, rows: &x, quantized: &quantized };
     let mut out = Buffer::default();
     out.grow(tokens * outputs);
     median(|| {

@@ -3,14 +3,14 @@
 //! Rows are shared out over the pool where there are many; each row's result is its own.
 
 use super::Kernels;
-use super::memory::{Cell, SharedOut};
-use super::panel::slices;
-use super::quantize::{Form, Forms, Part, Quantize, QuantizedRows, Values};
+use super::memory::SharedOut;
+use super::panel::{SLICE, slices};
+use super::quantize::{Forms, QuantizedRows};
 use super::simd::{LANES, Op, Simd, dispatch};
 use super::workspace::Workspace;
 
 /// Elements that one task takes at least: less is not worth telling another thread.
-const TASK_ELEMENTS: usize = 8_192;
+const TASK_ELEMENTS: usize = 16_384;
 
 impl Kernels {
     /// Quantizes `x`, `[rows, cols]`, in the forms that some products want. Rows whose columns are no
@@ -25,26 +25,16 @@ impl Kernels {
     ) {
         let rows = x.len() / cols;
         out.reset(rows, cols, forms);
-        if forms == Forms::default() {
+        if forms.is_none() {
             return;
         }
         let chunk = task_rows(cols);
-        let (offset, sums) = (self.isa.activation_offset(), forms.sums);
-        let (small, large, broken) = out.parts_mut();
-        let small = forms.small.then(|| SharedForm::new(small, rows, chunk));
-        let large = forms.large.then(|| SharedForm::new(large, rows, chunk));
-        let broken = SharedOut::new(broken, (rows, 1, 1), (chunk, 1));
+        let out = out.share(chunk);
         workspace.each(rows.div_ceil(chunk), |task| {
-            let Some(mut broken) = broken.take(task, 0) else { return };
-            let broken = broken.all_mut();
-            let x = &x[task * chunk * cols..][..broken.len() * cols];
+            let x = &x[task * chunk * cols..x.len().min((task + 1) * chunk * cols)];
             for slice in 0..slices(cols) {
-                let mut small = small.as_ref().and_then(|small| small.take(slice, task));
-                let mut large = large.as_ref().and_then(|large| large.take(slice, task));
-                let small = small.as_mut().map(FormCell::part);
-                let large = large.as_mut().map(FormCell::part);
-                let broken = &mut *broken;
-                dispatch(self.isa, Quantize { x, cols, slice, small, large, broken, offset, sums });
+                let columns = slice * SLICE..cols.min((slice + 1) * SLICE);
+                out.fill(self.isa, (slice, task), x, cols, columns);
             }
         });
     }
@@ -103,40 +93,6 @@ impl Kernels {
                 dispatch(self.isa, Rope { x, head_dim, cos, sin });
             }
         });
-    }
-}
-
-/// A form that tasks fill side by side: cells of some rows of a slice.
-struct SharedForm<'a, M> {
-    values: SharedOut<'a, Values>,
-    meta: SharedOut<'a, M>,
-}
-
-impl<'a, M> SharedForm<'a, M> {
-    fn new(form: &'a mut Form<M>, rows: usize, chunk: usize) -> Self {
-        let (shape, cell) = ((form.meta.len() / rows.max(1), rows, rows), (1, chunk));
-        Self {
-            values: SharedOut::new(&mut form.values, shape, cell),
-            meta: SharedOut::new(&mut form.meta, shape, cell),
-        }
-    }
-
-    fn take(&self, slice: usize, task: usize) -> Option<FormCell<'_, M>> {
-        Some(FormCell {
-            values: self.values.take(slice, task)?,
-            meta: self.meta.take(slice, task)?,
-        })
-    }
-}
-
-struct FormCell<'a, M> {
-    values: Cell<'a, Values>,
-    meta: Cell<'a, M>,
-}
-
-impl<M> FormCell<'_, M> {
-    fn part(&mut self) -> Part<'_, M> {
-        Part { values: self.values.row_mut(0), meta: self.meta.row_mut(0) }
     }
 }
 

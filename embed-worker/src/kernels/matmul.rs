@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::block::{Format, with_format};
 use super::math::{gelu, silu};
-use super::memory::{BlockRows, Cell, SharedOut};
+use super::memory::{BlockRows, Cell, SharedOut, prefetch};
 use super::panel::{
-    PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
+    BLOCKS, PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
 };
 use super::plain::{Plain, with_plain};
 use super::simd::{Op, Simd, dispatch};
@@ -52,7 +52,7 @@ pub struct Product<'a> {
 }
 
 /// Rows of a task.
-const WIDTH: usize = PANELS * ROWS;
+pub(super) const WIDTH: usize = PANELS * ROWS;
 
 /// Fewest tokens of a task, if there are more tasks than panels: each unpacks its panels anew.
 const TASK_TOKENS: usize = 48;
@@ -108,25 +108,17 @@ impl Kernels {
         Output { out, stride, epilogue }: Output<'_>,
     ) -> Result<(), (usize, NonFiniteWeight)> {
         let cols = products[0].weights.cols;
-        let tokens = x.rows.len() / cols;
-        assert!(tokens * cols == x.rows.len(), "activations are whole rows");
+        let tokens = x.tokens;
         let (mut pairs, mut columns) = (0, 0);
         let mut firsts = Vec::new();
         for (index, product) in products.iter().enumerate() {
-            let Product { weights, bias } = product;
-            assert!(weights.cols == cols, "all products take the same rows");
-            assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
-            let fit = !weights.dtype.is_quantized() || x.quantized.fit(weights.dtype, tokens, cols);
-            assert!(fit, "quantized activations are of the same rows");
+            product.check(x, cols);
             firsts.push((pairs, index));
-            pairs += weights.rows.div_ceil(WIDTH);
-            columns += weights.rows;
+            pairs += product.weights.rows.div_ceil(WIDTH);
+            columns += product.weights.rows;
         }
         let threads = workspace.threads();
-        // Where there are few panels for the threads, tokens are shared out as well.
-        let wanted = (2 * threads).div_ceil(pairs.max(1));
-        let chunks = if threads > 1 { wanted.min(tokens / TASK_TOKENS).max(1) } else { 1 };
-        let chunk = tokens.div_ceil(chunks).max(1);
+        let chunk = task_tokens(threads, pairs, tokens);
         let out = SharedOut::new(out, (tokens, columns, stride), (chunk, WIDTH));
         let errors = workspace.run(pairs * tokens.div_ceil(chunk), |task, scratch| {
             let (pair, chunk_index) = (task % pairs, task / pairs);
@@ -135,28 +127,60 @@ impl Kernels {
             let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
             let Product { weights, bias } = &products[index];
             let row = (pair - first) * WIDTH;
-            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row };
-            task.run(out, scratch).map_err(|error| (index, error))
+            let next_row = row + threads * WIDTH;
+            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row, next_row };
+            let ThreadScratch { panels, sums, .. } = scratch;
+            task.run(out, panels, sums).map_err(|error| (index, error))
         });
         first_error(errors)
     }
 }
 
+/// Tokens of a task: all of them, or fewer where there are few other things to share out.
+pub(super) fn task_tokens(threads: usize, others: usize, tokens: usize) -> usize {
+    let wanted = (2 * threads).div_ceil(others.max(1));
+    let chunks = if threads > 1 { wanted.min(tokens / TASK_TOKENS).max(1) } else { 1 };
+    tokens.div_ceil(chunks).max(1)
+}
+
+impl Product<'_> {
+    /// # Panics
+    ///
+    /// If `x` is not of rows that these weights can meet, or the bias not of their rows.
+    pub(super) fn check(&self, x: &Activations<'_>, cols: usize) {
+        let Self { weights, bias } = self;
+        assert!(weights.cols == cols, "all products take the same rows");
+        assert!(bias.is_none_or(|bias| bias.len() == weights.rows), "one bias for each row");
+        let fit = if weights.dtype.is_quantized() {
+            x.quantized.fit(weights.dtype, x.tokens, cols)
+        } else {
+            x.rows.len() == x.tokens * cols
+        };
+        assert!(fit, "activations are of the same rows");
+    }
+}
+
 /// Two panels of a product over some tokens.
-struct Task<'a> {
-    kernels: Kernels,
-    weights: &'a Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    x: &'a Activations<'a>,
-    epilogue: Epilogue,
-    tokens: Range<usize>,
+pub(super) struct Task<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) weights: &'a Matrix<'a>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) x: &'a Activations<'a>,
+    pub(super) epilogue: Epilogue,
+    pub(super) tokens: Range<usize>,
     /// The first panel's first row.
-    row: usize,
+    pub(super) row: usize,
+    /// The first row of the task that this thread will most likely do next.
+    pub(super) next_row: usize,
 }
 
 impl Task<'_> {
-    fn run(&self, out: Cell<'_, f32>, scratch: &mut ThreadScratch) -> Result<(), NonFiniteWeight> {
-        let ThreadScratch { panels, sums, .. } = scratch;
+    pub(super) fn run(
+        &self,
+        out: Cell<'_, f32>,
+        panels: &mut Panels,
+        sums: &mut Vec<Sums>,
+    ) -> Result<(), NonFiniteWeight> {
         sums.resize(self.tokens.len(), Sums::ZERO);
         with_format!(
             self.weights.dtype,
@@ -197,10 +221,22 @@ impl Task<'_> {
                     NonFiniteWeight { row: self.panel_row(index) + row, element }
                 })?;
             }
+            self.prefetch::<F>(slice, blocks);
             let (x, all, panels) = (self.x.quantized, self.tokens.clone(), &*scratch.slices);
             tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums);
         }
         Ok(())
+    }
+
+    /// Asks for what the next task will unpack of slice `slice`.
+    fn prefetch<F: Format>(&self, slice: usize, blocks: usize) {
+        let Matrix { rows, row_bytes, data, .. } = *self.weights;
+        if self.next_row < rows {
+            let bytes_of = |blocks: usize| blocks / F::PARTS * F::DTYPE.block_bytes();
+            let offset = self.next_row * row_bytes + bytes_of(slice * BLOCKS);
+            let rows = (WIDTH.min(rows - self.next_row), row_bytes);
+            prefetch(data, offset, rows, bytes_of(blocks));
+        }
     }
 
     /// Panels of weights that are not quantized over all tokens.

@@ -9,6 +9,23 @@ use super::panel::ROWS;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
+/// Asks for `rows` pieces of `bytes` bytes, `stride` bytes apart from `offset` on, ahead of their
+/// use. What lies beyond the end of `data` is asked for in vain.
+#[inline(always)]
+pub(super) fn prefetch(data: &[u8], offset: usize, (rows, stride): (usize, usize), bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for row in 0..rows {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let start = data.as_ptr().wrapping_add(offset + row * stride);
+        for line in (0..bytes).step_by(LINE) {
+            // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, offset, rows, stride, bytes);
+}
+
 /// The same blocks of 16 rows: one bound for all of them.
 #[derive(Debug)]
 pub(super) struct BlockRows<'a, B> {

@@ -11,6 +11,7 @@
 //! quantize  activations as int8
 //! tile      a panel by a few rows of activations: the inner product
 //! matmul    panels x tokens, over the pool
+//! feed_forward  the same, quantized as it is made
 //! simd      16 lanes on any instruction set, for all that is not an inner product
 //! ```
 //!
@@ -26,6 +27,7 @@ mod buffer;
 mod dequantize;
 pub mod dtype;
 mod elementwise;
+mod feed_forward;
 mod float;
 pub mod isa;
 mod math;
@@ -110,7 +112,9 @@ impl<'a> Matrix<'a> {
 /// Rows of activations in both forms; which one a product reads depends on its weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Activations<'a> {
-    /// `[tokens, cols]`.
+    /// How many rows there are.
+    pub tokens: usize,
+    /// `[tokens, cols]`; may be empty if no weights are of a type that is not quantized.
     pub rows: &'a [f32],
     /// The same as int8.
     pub quantized: &'a QuantizedRows,

@@ -12,10 +12,13 @@
 //! The coarser a step's and a middle's share, the fewer multiplications stand between the dots of a
 //! product: see ARCHITECTURE.md for what was measured of speed and error.
 
-use super::DType;
+use std::ops::Range;
+
 use super::block::GROUP;
+use super::memory::{Cell, SharedOut};
 use super::panel::{BLOCKS, QUAD, SLICE, slices};
-use super::simd::{LANES, Op, ROUND, Simd};
+use super::simd::{LANES, Op, ROUND, Simd, dispatch};
+use super::{DType, Isa};
 
 /// Reaches up to here count as zero: 127 times their inverse would leave f32.
 const REACH_MIN: f32 = 5e-37;
@@ -30,6 +33,11 @@ pub struct Forms {
 }
 
 impl Forms {
+    /// Whether none is wanted.
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+
     /// Those that weights of these types meet; weights that are not quantized need neither.
     pub fn of(dtypes: impl IntoIterator<Item = DType>) -> Self {
         dtypes.into_iter().filter(|dtype| dtype.is_quantized()).fold(
@@ -104,6 +112,13 @@ impl<M: Copy + Default> Form<M> {
         self.meta.resize(rows * slices(cols), M::default());
     }
 
+    fn share(&mut self, shape: (usize, usize, usize), chunk: usize) -> SharedForm<'_, M> {
+        SharedForm {
+            values: SharedOut::new(&mut self.values, shape, (1, chunk)),
+            meta: SharedOut::new(&mut self.meta, shape, (1, chunk)),
+        }
+    }
+
     /// Slice `slice` of the rows from `first` on.
     pub(super) fn slice(&self, slice: usize, first: usize) -> (&[Values], &[M]) {
         let rows = slice * self.rows + first..(slice + 1) * self.rows;
@@ -116,8 +131,10 @@ impl<M: Copy + Default> Form<M> {
 pub struct QuantizedRows {
     forms: Forms,
     cols: usize,
+    rows: usize,
     pub(super) small: Form<Small>,
     pub(super) large: Form<Large>,
+    /// `[slices, rows]`
     broken: Vec<bool>,
 }
 
@@ -128,16 +145,20 @@ impl QuantizedRows {
         rows * (slices(cols) * slice + 1)
     }
 
-    /// Rows that held a value that is not finite, or whose double is not. Slices of them count as
-    /// zeros.
-    pub fn broken(&self) -> &[bool] {
-        &self.broken
+    /// Marks the rows that held a value that is not finite, or whose double is not. Slices of them
+    /// count as zeros.
+    pub fn mark_broken(&self, rows: &mut [bool]) {
+        for slice in self.broken.chunks_exact(self.rows.max(1)) {
+            for (row, broken) in rows.iter_mut().zip(slice) {
+                *row |= broken;
+            }
+        }
     }
 
     /// Whether these are `rows` rows of `cols` columns in what form weights of `dtype` want.
     pub(super) fn fit(&self, dtype: DType, rows: usize, cols: usize) -> bool {
         let wanted = Forms::of([dtype]);
-        self.broken.len() == rows
+        self.rows == rows
             && self.cols == cols
             && (!wanted.small || self.forms.small)
             && (!wanted.sums || self.forms.sums)
@@ -146,7 +167,7 @@ impl QuantizedRows {
 
     /// Makes room for `rows` rows of `cols` columns.
     pub(super) fn reset(&mut self, rows: usize, cols: usize, forms: Forms) {
-        (self.forms, self.cols) = (forms, cols);
+        (self.forms, self.rows, self.cols) = (forms, rows, cols);
         if forms.small {
             self.small.reset(rows, cols);
         }
@@ -154,37 +175,106 @@ impl QuantizedRows {
             self.large.reset(rows, cols);
         }
         self.broken.clear();
-        self.broken.resize(rows, false);
+        self.broken.resize(slices(cols) * rows, false);
     }
 
-    /// The parts that a quantizer fills.
-    pub(super) fn parts_mut(&mut self) -> (&mut Form<Small>, &mut Form<Large>, &mut [bool]) {
-        (&mut self.small, &mut self.large, &mut self.broken)
+    /// The parts that quantizers fill side by side: cells of `chunk` rows of a slice.
+    pub(super) fn share(&mut self, chunk: usize) -> SharedRows<'_> {
+        let (rows, forms) = (self.rows, self.forms);
+        let shape = (slices(self.cols), rows, rows);
+        let Self { small, large, broken, .. } = self;
+        SharedRows {
+            small: forms.small.then(|| small.share(shape, chunk)),
+            large: forms.large.then(|| large.share(shape, chunk)),
+            broken: SharedOut::new(broken, shape, (1, chunk)),
+            sums: forms.sums,
+        }
+    }
+}
+
+/// Rows that tasks quantize side by side.
+pub(super) struct SharedRows<'a> {
+    small: Option<SharedForm<'a, Small>>,
+    large: Option<SharedForm<'a, Large>>,
+    broken: SharedOut<'a, bool>,
+    sums: bool,
+}
+
+impl SharedRows<'_> {
+    /// Quantizes slice `slice` of the rows of chunk `chunk`: the columns `columns` of `x`, whose rows
+    /// lie `stride` apart. Nothing happens if that cell was filled before.
+    pub(super) fn fill(
+        &self,
+        isa: Isa,
+        (slice, chunk): (usize, usize),
+        x: &[f32],
+        stride: usize,
+        columns: Range<usize>,
+    ) {
+        let Some(mut broken) = self.broken.take(slice, chunk) else { return };
+        let mut small = self.small.as_ref().and_then(|form| form.take(slice, chunk));
+        let mut large = self.large.as_ref().and_then(|form| form.take(slice, chunk));
+        let quantize = Quantize {
+            x,
+            stride,
+            columns,
+            small: small.as_mut().map(FormCell::part),
+            large: large.as_mut().map(FormCell::part),
+            broken: broken.row_mut(0),
+            offset: isa.activation_offset(),
+            sums: self.sums,
+        };
+        dispatch(isa, quantize);
+    }
+}
+
+/// A form that tasks fill side by side.
+struct SharedForm<'a, M> {
+    values: SharedOut<'a, Values>,
+    meta: SharedOut<'a, M>,
+}
+
+impl<M> SharedForm<'_, M> {
+    fn take(&self, slice: usize, chunk: usize) -> Option<FormCell<'_, M>> {
+        let (values, meta) = (self.values.take(slice, chunk)?, self.meta.take(slice, chunk)?);
+        Some(FormCell { values, meta })
+    }
+}
+
+struct FormCell<'a, M> {
+    values: Cell<'a, Values>,
+    meta: Cell<'a, M>,
+}
+
+impl<M> FormCell<'_, M> {
+    fn part(&mut self) -> Part<'_, M> {
+        Part { values: self.values.row_mut(0), meta: self.meta.row_mut(0) }
     }
 }
 
 /// One form of a slice of some rows, to be filled by [`Quantize`].
-pub(super) struct Part<'a, M> {
+struct Part<'a, M> {
     /// `[rows]`
-    pub(super) values: &'a mut [Values],
+    values: &'a mut [Values],
     /// `[rows]`
-    pub(super) meta: &'a mut [M],
+    meta: &'a mut [M],
 }
 
 /// Quantizes a slice of columns of some rows.
-pub(super) struct Quantize<'a> {
-    /// `[rows, cols]`, `cols` a multiple of 32, and of 256 for the large form.
-    pub(super) x: &'a [f32],
-    pub(super) cols: usize,
-    pub(super) slice: usize,
-    pub(super) small: Option<Part<'a, Small>>,
-    pub(super) large: Option<Part<'a, Large>>,
+struct Quantize<'a> {
+    /// `[rows, stride]`
+    x: &'a [f32],
+    stride: usize,
+    /// A multiple of 32 of them, or 256 for the large form.
+    columns: Range<usize>,
+    small: Option<Part<'a, Small>>,
+    large: Option<Part<'a, Large>>,
     /// `[rows]`: set where something was not finite.
-    pub(super) broken: &'a mut [bool],
+    broken: &'a mut [bool],
     /// Added to every `q`: 128 for instructions whose activations are unsigned.
-    pub(super) offset: u8,
+    offset: u8,
     /// Whether the small form's sums are wanted.
-    pub(super) sums: bool,
+    sums: bool,
 }
 
 impl Op for Quantize<'_> {
@@ -192,9 +282,8 @@ impl Op for Quantize<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let columns = self.slice * SLICE..self.cols.min((self.slice + 1) * SLICE);
-        for (row, (x, broken)) in self.x.chunks_exact(self.cols).zip(self.broken).enumerate() {
-            let x = x[columns.clone()].as_chunks::<GROUP>().0;
+        for (row, (x, broken)) in self.x.chunks_exact(self.stride).zip(self.broken).enumerate() {
+            let x = x[self.columns.clone()].as_chunks::<GROUP>().0;
             let mut sound = true;
             if let Some(Part { values, meta }) = &mut self.small {
                 let (q, how) = (bytes_mut(&mut values[row]), (self.offset, self.sums));
@@ -204,7 +293,7 @@ impl Op for Quantize<'_> {
                 let q = bytes_mut(&mut values[row]);
                 sound &= quantize_large(simd, x, self.offset, q, &mut meta[row]);
             }
-            *broken |= !sound;
+            *broken = !sound;
         }
     }
 }
@@ -410,7 +499,7 @@ mod tests {
         for value in [0.0, -0.0, 1.5, f32::MIN_POSITIVE, f32::from_bits(1), -1e30] {
             for cols in [32, 64, 256] {
                 let rows = quantized(&vec![value; cols]);
-                assert!(!rows.broken()[0]);
+                assert!(!rows.broken[0]);
                 for form in forms(&rows) {
                     assert!(form.iter().all(|(back, _)| *back == value), "{value}: {form:?}");
                 }
@@ -453,11 +542,11 @@ mod tests {
                 let mut x = vec![1.0; 256];
                 x[place] = bad;
                 let rows = quantized(&x);
-                assert!(rows.broken()[0], "{bad} at {place}");
+                assert!(rows.broken[0], "{bad} at {place}");
                 assert!(rows.small.meta.iter().all(|meta| *meta == Small::default()));
                 assert!(rows.large.meta.iter().all(|meta| *meta == Large::default()));
             }
         }
-        assert!(quantized(&[f32::MAX; 256]).broken()[0], "the middle's double is beyond f32");
+        assert!(quantized(&[f32::MAX; 256]).broken[0], "the middle's double is beyond f32");
     }
 }

@@ -79,7 +79,8 @@ fn product(
     let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
     let mut quantized = QuantizedRows::default();
     kernels.quantize(&mut workspace, x, matrix.cols, Forms::of([matrix.dtype]), &mut quantized);
-    let activations = Activations { rows: x, quantized: &quantized };
+    let tokens = x.len() / matrix.cols;
+    let activations = Activations { tokens, rows: x, quantized: &quantized };
     let mut out = vec![0.5; x.len() / matrix.cols * matrix.rows];
     let output = Output { out: &mut out, stride: matrix.rows, epilogue };
     let product = Product { weights: *matrix, bias };
@@ -127,6 +128,72 @@ fn every_instruction_set_finishes_alike() {
         let law = product(Isa::Portable, 1, &matrix, &x, None, epilogue);
         for isa in Isa::all_supported() {
             assert!(law == product(isa, 3, &matrix, &x, None, epilogue), "{isa}: {epilogue:?}");
+        }
+    }
+}
+
+/// The inside of a feed-forward layer is what its products give one after the other.
+#[test]
+fn what_is_quantized_as_it_is_made_has_the_same_bits() {
+    let mut numbers = Numbers(7);
+    for (dtype, cols, inner, next) in [
+        (DType::Q8_0, 64, 320, DType::Q5_1),
+        (DType::Q5_0, 96, 32, DType::Q8_0),
+        (DType::Q4_K, 256, 512, DType::Q6_K),
+        (DType::F16, 48, 256, DType::Q2_K),
+    ] {
+        let data: Vec<Vec<u8>> =
+            (0..2).map(|_| weights(&mut numbers, dtype, inner, cols)).collect();
+        let bias = numbers.floats(inner);
+        let up = Matrix::new(dtype, inner, cols, &data[0]);
+        let up = Product { weights: up, bias: Some(&bias) };
+        let gate = Product { weights: Matrix::new(dtype, inner, cols, &data[1]), bias: None };
+        for tokens in [1, 7, 130] {
+            let x = numbers.floats(tokens * cols);
+            for gate in [None, Some(&gate)] {
+                let run = |isa: Isa, threads: usize, at_once: bool| {
+                    let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
+                    let mut quantized = QuantizedRows::default();
+                    let forms = Forms::of([dtype]);
+                    kernels.quantize(&mut workspace, &x, cols, forms, &mut quantized);
+                    let x = Activations { tokens, rows: &x, quantized: &quantized };
+                    let (forms, mut out) = (Forms::of([next]), QuantizedRows::default());
+                    if at_once {
+                        let out = (forms, &mut out);
+                        kernels.feed_forward(&mut workspace, &up, gate, &x, out).expect("finite");
+                    } else {
+                        let mut rows = vec![0.0; tokens * inner];
+                        let both = [Some(&up), gate];
+                        for (index, product) in both.into_iter().flatten().enumerate() {
+                            let epilogue = match (index, gate) {
+                                (0, None) => Epilogue::Gelu,
+                                (0, Some(_)) => Epilogue::Store,
+                                _ => Epilogue::SiluGate,
+                            };
+                            let output = Output { out: &mut rows, stride: inner, epilogue };
+                            kernels
+                                .matmul(&mut workspace, &[*product], &x, output)
+                                .expect("finite");
+                        }
+                        kernels.quantize(&mut workspace, &rows, inner, forms, &mut out);
+                    }
+                    let data = weights(&mut Numbers(8), next, 16, inner);
+                    let product =
+                        Product { weights: Matrix::new(next, 16, inner, &data), bias: None };
+                    let x = Activations { tokens, rows: &[], quantized: &out };
+                    let mut rows = vec![0.0; tokens * 16];
+                    let output = Output { out: &mut rows, stride: 16, epilogue: Epilogue::Store };
+                    kernels.matmul(&mut workspace, &[product], &x, output).expect("finite");
+                    rows.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let law = run(Isa::Portable, 1, false);
+                for isa in Isa::all_supported() {
+                    for threads in [1, 2, 5] {
+                        let found = run(isa, threads, true);
+                        assert!(law == found, "{isa}: {dtype}, {tokens} tokens, {threads} threads");
+                    }
+                }
+            }
         }
     }
 }
@@ -219,7 +286,7 @@ fn a_scale_or_weight_that_is_not_finite_is_an_error_wherever_it_stands() {
                     let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(2));
                     let mut quantized = QuantizedRows::default();
                     kernels.quantize(&mut workspace, &x, cols, Forms::of([dtype]), &mut quantized);
-                    let activations = Activations { rows: &x, quantized: &quantized };
+                    let activations = Activations { tokens: 2, rows: &x, quantized: &quantized };
                     let mut out = vec![0.0; 2 * rows];
                     let output = Output { out: &mut out, stride: rows, epilogue: Epilogue::Store };
                     let product = Product { weights: matrix, bias: None };

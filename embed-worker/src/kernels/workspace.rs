@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NonFiniteWeight;
 use super::attention::AttentionScratch;
-use super::panel::Panels;
+use super::buffer::Buffer;
+use super::panel::{Panels, SLICE};
 use super::tile::Sums;
 use crate::threads::Pool;
 
@@ -21,6 +22,8 @@ pub(super) struct ThreadScratch {
     pub(super) panels: Panels,
     /// A product's sums, `[tokens]`.
     pub(super) sums: Vec<Sums>,
+    /// Columns of a product that are quantized next, `[tokens, 256]`.
+    pub(super) columns: Buffer,
     pub(super) attention: AttentionScratch,
 }
 
@@ -32,10 +35,11 @@ impl Workspace {
         Self { pool, scratch }
     }
 
-    /// Bytes of scratch that one thread comes to for products of up to `cols` columns and attention
-    /// over `tokens` tokens of heads `head_dim` wide.
-    pub fn thread_bytes(cols: usize, tokens: usize, head_dim: usize) -> usize {
-        Panels::bytes(cols) + tokens * size_of::<Sums>() + AttentionScratch::bytes(tokens, head_dim)
+    /// Bytes of scratch that one thread comes to for products of up to `cols` columns with `tile`
+    /// tokens and attention over `tokens` tokens of heads `head_dim` wide.
+    pub fn thread_bytes(cols: usize, tile: usize, tokens: usize, head_dim: usize) -> usize {
+        let product = tile * (size_of::<Sums>() + SLICE * size_of::<f32>());
+        Panels::bytes(cols) + product + AttentionScratch::bytes(tokens, head_dim)
     }
 
     /// Threads that compute.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
 use super::pass::Pass;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, TILE_TOKENS};
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Weights};
 use crate::gguf::GgufFile;
@@ -78,7 +78,12 @@ impl Encoder {
     pub fn batch_bytes(&self, tokens: usize) -> usize {
         Scratch::bytes(&self.hyper, tokens)
             + self.workspace.threads()
-                * Workspace::thread_bytes(self.hyper.inner, tokens, self.hyper.head_dim)
+                * Workspace::thread_bytes(
+                    self.hyper.inner,
+                    tokens.min(TILE_TOKENS),
+                    tokens,
+                    self.hyper.head_dim,
+                )
     }
 
     /// Runs the model over `batch`: one pooled row a text, `[texts, hidden]`, not normalised.

@@ -18,7 +18,8 @@ use super::pooling::pool;
 use super::scratch::{Scratch, TILE_TOKENS};
 use super::weights::{Block, Linear, Weights};
 use crate::kernels::{
-    Activations, Epilogue, Forms, Kernels, Output, Product, QuantizedRows, Workspace,
+    Activations, Epilogue, Forms, Kernels, NonFiniteWeight, Output, Product, QuantizedRows,
+    Workspace,
 };
 
 /// Some texts on their way through the model.
@@ -137,18 +138,33 @@ impl Pass<'_> {
 
             let linears: Vec<&Linear> = [ffn_up].into_iter().chain(ffn_gate).collect();
             let x = quantize(kernels, workspace, states, &linears, quantized, broken);
-            let out = &mut scratch.inner[..count * inner];
-            let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
-            let output = Output { out, stride: inner, epilogue: activation };
-            multiply(kernels, workspace, &[ffn_up], &x, output)?;
-            if let Some(ffn_gate) = ffn_gate {
+            let forms = Forms::of([ffn_down.matrix().shape().0]);
+            if forms.is_none() {
+                // Weights that are not quantized take floats.
+                scratch.inner.grow(count * inner);
                 let out = &mut scratch.inner[..count * inner];
-                let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
-                multiply(kernels, workspace, &[ffn_gate], &x, output)?;
+                let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
+                let output = Output { out, stride: inner, epilogue: activation };
+                multiply(kernels, workspace, &[ffn_up], &x, output)?;
+                if let Some(ffn_gate) = ffn_gate {
+                    let out = &mut scratch.inner[..count * inner];
+                    let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
+                    multiply(kernels, workspace, &[ffn_gate], &x, output)?;
+                }
+                let up = &scratch.inner[..count * inner];
+                let x = quantize(kernels, workspace, up, &[ffn_down], quantized, broken);
+                multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
+            } else {
+                let products: Vec<Product<'_>> = linears.iter().map(|l| l.product()).collect();
+                let out = (forms, &mut scratch.quantized_inner);
+                kernels
+                    .feed_forward(workspace, &products[0], products.get(1), &x, out)
+                    .map_err(|(index, error)| not_finite(linears[index], error))?;
+                let quantized = &scratch.quantized_inner;
+                quantized.mark_broken(broken);
+                let x = Activations { tokens: count, rows: &[], quantized };
+                multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
             }
-            let up = &scratch.inner[..count * inner];
-            let x = quantize(kernels, workspace, up, &[ffn_down], quantized, broken);
-            multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
             let norm = layer_output_norm.parts();
             kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
         }
@@ -199,10 +215,8 @@ fn quantize<'a>(
 ) -> Activations<'a> {
     let forms = Forms::of(linears.iter().map(|linear| linear.matrix().shape().0));
     kernels.quantize(workspace, rows, linears[0].cols, forms, quantized);
-    for (broken, row) in broken.iter_mut().zip(quantized.broken()) {
-        *broken |= row;
-    }
-    Activations { rows, quantized }
+    quantized.mark_broken(broken);
+    Activations { tokens: rows.len() / linears[0].cols, rows, quantized }
 }
 
 /// The products with `linears`, side by side.
@@ -213,15 +227,12 @@ fn multiply(
     activations: &Activations<'_>,
     output: Output<'_>,
 ) -> Result<(), ModelError> {
-    let products: Vec<Product<'_>> = linears
-        .iter()
-        .map(|linear| Product { weights: linear.matrix(), bias: linear.bias() })
-        .collect();
-    kernels.matmul(workspace, &products, activations, output).map_err(|(index, error)| {
-        ModelError::NotFinite {
-            tensor: linears[index].name().into(),
-            row: error.row,
-            element: error.element,
-        }
-    })
+    let products: Vec<Product<'_>> = linears.iter().map(|linear| linear.product()).collect();
+    kernels
+        .matmul(workspace, &products, activations, output)
+        .map_err(|(index, error)| not_finite(linears[index], error))
+}
+
+fn not_finite(linear: &Linear, error: NonFiniteWeight) -> ModelError {
+    ModelError::NotFinite { tensor: linear.name().into(), row: error.row, element: error.element }
 }

@@ -23,10 +23,12 @@ pub(super) struct Scratch {
     pub(super) attended: Buffer,
     /// What a product adds to the states, `[tile, hidden]`.
     pub(super) delta: Buffer,
-    /// The feed-forward layer's inside, `[tile, inner]`.
+    /// The feed-forward layer's inside, `[tile, inner]`, if the weights after it take floats.
     pub(super) inner: Buffer,
     /// A tile's rows as int8.
     pub(super) quantized: QuantizedRows,
+    /// The feed-forward layer's inside as int8.
+    pub(super) quantized_inner: QuantizedRows,
     /// Tokens whose states stopped being finite, `[tokens]`.
     pub(super) broken: Vec<bool>,
     /// The answer, `[texts, hidden]`.
@@ -39,9 +41,11 @@ impl Scratch {
     /// Bytes that a batch of `tokens` tokens takes.
     pub(super) fn bytes(hyper: &Hyperparameters, tokens: usize) -> usize {
         let tile = tokens.min(TILE_TOKENS);
-        let floats = tokens * 5 * hyper.hidden + tile * (hyper.hidden + hyper.inner);
+        let floats = tokens * 5 * hyper.hidden + tile * hyper.hidden;
         let rope = hyper.rope.map_or(0, |rope| hyper.context_tokens * rope.dims);
-        (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.inner)
+        // What is wide is kept as floats or as int8, of which floats take more.
+        let wide = tile * hyper.inner * size_of::<f32>();
+        (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.hidden) + wide
     }
 
     /// Makes room for so many texts and tokens, the longest text being of `longest` tokens.
@@ -56,7 +60,6 @@ impl Scratch {
         self.qkv.grow(tokens * 3 * hyper.hidden);
         self.attended.grow(tokens * hyper.hidden);
         self.delta.grow(tile * hyper.hidden);
-        self.inner.grow(tile * hyper.inner);
         self.rows.clear();
         self.rows.resize(texts * hyper.hidden, 0.0);
         if let Some(rope) = hyper.rope {

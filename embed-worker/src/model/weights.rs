@@ -9,7 +9,7 @@ use super::architecture::{FeedForward, Positions};
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
 use crate::gguf::{GgufFile, Tensor};
-use crate::kernels::{DType, Kernels, Matrix};
+use crate::kernels::{DType, Kernels, Matrix, Product};
 
 /// All weights of a model.
 #[derive(Debug)]
@@ -210,8 +210,8 @@ impl Linear {
         Matrix::new(self.tensor.dtype(), self.rows, self.cols, self.tensor.bytes())
     }
 
-    pub(super) fn bias(&self) -> Option<&[f32]> {
-        self.bias.as_deref()
+    pub(super) fn product(&self) -> Product<'_> {
+        Product { weights: self.matrix(), bias: self.bias.as_deref() }
     }
 
     pub(super) fn name(&self) -> &str {

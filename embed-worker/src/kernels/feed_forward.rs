@@ -1,0 +1,82 @@
+//! The wide inside of a feed-forward layer, quantized as it is made.
+//!
+//! A task makes 256 columns for some tokens in its thread's scratch, which the second-level cache
+//! holds, and quantizes them: the next product wants nothing else, so that the widest activations of
+//! a model are never written to memory as floats, nor read by another core.
+
+use super::matmul::{Epilogue, Product, Task, WIDTH, task_tokens};
+use super::memory::SharedOut;
+use super::panel::{SLICE, slices};
+use super::quantize::{Forms, QuantizedRows};
+use super::workspace::{ThreadScratch, Workspace, first_error};
+use super::{Activations, Kernels, NonFiniteWeight};
+
+impl Kernels {
+    /// Quantizes `gelu(x · up^T + bias)`, or `silu(x · gate^T) * (x · up^T)` if there is a gate, to
+    /// `out` in the forms `forms`.
+    ///
+    /// # Shapes
+    ///
+    /// `x` is `[tokens, cols]`, the weights are `[inner, cols]`, `out` becomes `[tokens, inner]`.
+    ///
+    /// # Errors
+    ///
+    /// A weight or scale that is not finite, in `up` (0) or `gate` (1); `out` is then of no use.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes do not fit together.
+    pub fn feed_forward(
+        self,
+        workspace: &mut Workspace,
+        up: &Product<'_>,
+        gate: Option<&Product<'_>>,
+        x: &Activations<'_>,
+        (forms, out): (Forms, &mut QuantizedRows),
+    ) -> Result<(), (usize, NonFiniteWeight)> {
+        let (tokens, inner) = (x.tokens, up.weights.rows);
+        let activation = if gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
+        let up = (up, activation);
+        let products = [Some(up), gate.map(|gate| (gate, Epilogue::SiluGate))];
+        for (product, _) in products.iter().flatten() {
+            product.check(x, up.0.weights.cols);
+            assert!(product.weights.rows == inner, "up and gate have the same rows");
+        }
+        out.reset(tokens, inner, forms);
+        let (slices, threads) = (slices(inner), workspace.threads());
+        let chunk = task_tokens(threads, slices, tokens);
+        let out = out.share(chunk);
+        first_error(workspace.run(slices * tokens.div_ceil(chunk), |task, scratch| {
+            let (slice, chunk_index) = (task % slices, task / slices);
+            let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
+            let first = slice * SLICE;
+            let width = SLICE.min(inner - first);
+            let ThreadScratch { panels, sums, columns, .. } = scratch;
+            columns.grow(tokens.len() * SLICE);
+            let columns = &mut columns[..tokens.len() * SLICE];
+            for (index, (product, epilogue)) in products.iter().flatten().enumerate() {
+                let shape = (tokens.len(), width, SLICE);
+                let cells = SharedOut::new(columns, shape, (tokens.len(), WIDTH));
+                for pair in 0..width.div_ceil(WIDTH) {
+                    let Some(cell) = cells.take(0, pair) else { continue };
+                    let row = first + pair * WIDTH;
+                    let last = (pair + 1) * WIDTH >= width;
+                    let next_row = if last { first + threads * SLICE } else { row + WIDTH };
+                    let task = Task {
+                        kernels: self,
+                        weights: &product.weights,
+                        bias: product.bias,
+                        x,
+                        epilogue: *epilogue,
+                        tokens: tokens.clone(),
+                        row,
+                        next_row,
+                    };
+                    task.run(cell, panels, sums).map_err(|error| (index, error))?;
+                }
+            }
+            out.fill(self.isa, (slice, chunk_index), columns, SLICE, 0..width);
+            Ok(())
+        }))
+    }
+}
