@@ -128,7 +128,8 @@ impl Kernels {
             let Product { weights, bias } = &products[index];
             let row = (pair - first) * WIDTH;
             let next_row = row + threads * WIDTH;
-            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row, next_row };
+            let task =
+                Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row, next_row };
             let ThreadScratch { panels, sums, .. } = scratch;
             task.run(out, panels, sums).map_err(|error| (index, error))
         });
@@ -216,25 +217,27 @@ impl Task<'_> {
         for slice in 0..slices(weights.cols) {
             let blocks = slice_blocks(weights.cols, slice);
             for (index, (out, rows)) in scratch.slices.iter_mut().zip(&rows).enumerate() {
+                self.prefetch::<F>(slice, blocks, index);
                 let unpacking = Unpacking::<F> { out, rows, slice, blocks };
                 dispatch(isa, unpacking).map_err(|NonFiniteWeight { row, element }| {
                     NonFiniteWeight { row: self.panel_row(index) + row, element }
                 })?;
             }
-            self.prefetch::<F>(slice, blocks);
             let (x, all, panels) = (self.x.quantized, self.tokens.clone(), &*scratch.slices);
             tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums);
         }
         Ok(())
     }
 
-    /// Asks for what the next task will unpack of slice `slice`.
-    fn prefetch<F: Format>(&self, slice: usize, blocks: usize) {
+    /// Asks for what the next task will unpack of slice `slice` of panel `panel`: as much as is
+    /// unpacked now, so that memory is as busy as this core.
+    fn prefetch<F: Format>(&self, slice: usize, blocks: usize, panel: usize) {
         let Matrix { rows, row_bytes, data, .. } = *self.weights;
-        if self.next_row < rows {
+        let next_row = self.next_row + panel * ROWS;
+        if next_row < rows {
             let bytes_of = |blocks: usize| blocks / F::PARTS * F::DTYPE.block_bytes();
-            let offset = self.next_row * row_bytes + bytes_of(slice * BLOCKS);
-            let rows = (WIDTH.min(rows - self.next_row), row_bytes);
+            let offset = next_row * row_bytes + bytes_of(slice * BLOCKS);
+            let rows = (ROWS.min(rows - next_row), row_bytes);
             prefetch(data, offset, rows, bytes_of(blocks));
         }
     }

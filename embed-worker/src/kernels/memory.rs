@@ -15,11 +15,11 @@ pub(super) const LINE: usize = 64;
 pub(super) fn prefetch(data: &[u8], offset: usize, (rows, stride): (usize, usize), bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for row in 0..rows {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = data.as_ptr().wrapping_add(offset + row * stride);
         for line in (0..bytes).step_by(LINE) {
             // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

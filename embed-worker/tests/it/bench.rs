@@ -19,7 +19,7 @@ fn bench_reports_every_kind_of_product_and_the_whole() {
     for set in sets {
         let rows = set["rows"].as_array().expect("an array");
         let names: Vec<_> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
-        for kind in ["qkv", "attn_output", "ffn_up", "ffn_down", "whole forward pass"] {
+        for kind in ["qkv", "attn_output", "ffn_up", "ffn_down", "whole pass"] {
             assert!(names.iter().any(|name| name.starts_with(kind)), "{kind} of {names:?}");
         }
         for row in rows {
