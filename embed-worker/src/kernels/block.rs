@@ -49,6 +49,7 @@ pub(super) trait Format {
     /// The largest magnitude of a value.
     const MAGNITUDE: u8;
     /// Whether some values are negative.
+    #[cfg(target_arch = "x86_64")]
     const SIGNED: bool = !Self::MINIMUM;
 
     /// A row of weights in blocks.

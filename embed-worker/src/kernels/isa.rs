@@ -20,6 +20,16 @@ pub struct Avx512Vnni(pub(super) Avx2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AvxVnni(Avx2);
 
+/// Proof that the processor has NEON, as every aarch64 has.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neon(());
+
+/// Proof that the processor has NEON with dots of bytes.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeonDot(Neon);
+
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
     /// Asks the processor; the answer never changes while a process lives.
@@ -61,6 +71,33 @@ impl Avx512Vnni {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+impl Neon {
+    /// Asks the processor; the answer never changes while a process lives.
+    pub fn detect() -> Option<Self> {
+        // Miri interprets few of these instructions, and lanes lie the other way round in memory
+        // where the byte order is big-endian.
+        let found = !cfg!(miri)
+            && cfg!(target_endian = "little")
+            && std::arch::is_aarch64_feature_detected!("neon");
+        found.then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl NeonDot {
+    /// Asks the processor; the answer never changes while a process lives.
+    pub fn detect() -> Option<Self> {
+        let neon = Neon::detect()?;
+        std::arch::is_aarch64_feature_detected!("dotprod").then_some(Self(neon))
+    }
+
+    /// The smaller set.
+    pub(super) fn neon(self) -> Neon {
+        self.0
+    }
+}
+
 /// An instruction set that this processor has. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -75,6 +112,12 @@ pub enum Isa {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// NEON with dots of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
 }
 
 /// An instruction set was asked for that is unknown, or that this processor does not have.
@@ -94,6 +137,11 @@ impl Isa {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(AvxVnni::detect().map(Self::AvxVnni));
             all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(Neon::detect().map(Self::Neon));
+            all.extend(NeonDot::detect().map(Self::NeonDot));
         }
         all
     }
@@ -125,6 +173,8 @@ impl Isa {
             Self::Avx2(_) => 0,
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni(_) | Self::Avx512Vnni(_) => 128,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) | Self::NeonDot(_) => 0,
         }
     }
 
@@ -138,6 +188,10 @@ impl Isa {
             Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(_) => "neondotprod",
         }
     }
 }

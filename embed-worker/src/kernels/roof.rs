@@ -27,6 +27,12 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512Vnni(_) => || unsafe { dpbusd() },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::Neon(_) => || unsafe { mull() },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Isa::NeonDot(_) => || unsafe { sdot() },
         };
         Some(std::thread::scope(|scope| {
             let cores: Vec<_> = (1..threads).map(|_| scope.spawn(|| best(run))).collect();
@@ -146,6 +152,71 @@ fn madd() -> u64 {
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
             out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
             out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nomem, nostack),
+        );
+    }
+    ROUNDS * 4 * 32
+}
+
+/// Sixteen independent `sdot` a round; gives the products.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot() -> u64 {
+    // SAFETY: registers that are named as clobbered, and a counter.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "sdot v0.4s, v30.16b, v31.4b[0]", "sdot v1.4s, v30.16b, v31.4b[1]",
+            "sdot v2.4s, v30.16b, v31.4b[2]", "sdot v3.4s, v30.16b, v31.4b[3]",
+            "sdot v4.4s, v30.16b, v31.4b[0]", "sdot v5.4s, v30.16b, v31.4b[1]",
+            "sdot v6.4s, v30.16b, v31.4b[2]", "sdot v7.4s, v30.16b, v31.4b[3]",
+            "sdot v8.4s, v30.16b, v31.4b[0]", "sdot v9.4s, v30.16b, v31.4b[1]",
+            "sdot v10.4s, v30.16b, v31.4b[2]", "sdot v11.4s, v30.16b, v31.4b[3]",
+            "sdot v12.4s, v30.16b, v31.4b[0]", "sdot v13.4s, v30.16b, v31.4b[1]",
+            "sdot v14.4s, v30.16b, v31.4b[2]", "sdot v15.4s, v30.16b, v31.4b[3]",
+            "subs {rounds}, {rounds}, #1",
+            "b.ne 2b",
+            rounds = inout(reg) ROUNDS => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+            out("v30") _, out("v31") _,
+            options(nomem, nostack),
+        );
+    }
+    ROUNDS * 16 * 16
+}
+
+/// Four independent `smull`, `smlal`, `sadalp` and their twins for the upper halves a round, as two
+/// quads of a format of 8 bits want them; gives the products.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn mull() -> u64 {
+    // SAFETY: registers that are named as clobbered, and a counter.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "smull v16.8h, v28.8b, v30.8b", "smull2 v17.8h, v28.16b, v30.16b",
+            "smull v18.8h, v28.8b, v30.8b", "smull2 v19.8h, v28.16b, v30.16b",
+            "smull v20.8h, v28.8b, v30.8b", "smull2 v21.8h, v28.16b, v30.16b",
+            "smull v22.8h, v28.8b, v30.8b", "smull2 v23.8h, v28.16b, v30.16b",
+            "smlal v16.8h, v29.8b, v31.8b", "smlal2 v17.8h, v29.16b, v31.16b",
+            "smlal v18.8h, v29.8b, v31.8b", "smlal2 v19.8h, v29.16b, v31.16b",
+            "smlal v20.8h, v29.8b, v31.8b", "smlal2 v21.8h, v29.16b, v31.16b",
+            "smlal v22.8h, v29.8b, v31.8b", "smlal2 v23.8h, v29.16b, v31.16b",
+            "sadalp v0.4s, v16.8h", "sadalp v1.4s, v17.8h",
+            "sadalp v2.4s, v18.8h", "sadalp v3.4s, v19.8h",
+            "sadalp v4.4s, v20.8h", "sadalp v5.4s, v21.8h",
+            "sadalp v6.4s, v22.8h", "sadalp v7.4s, v23.8h",
+            "subs {rounds}, {rounds}, #1",
+            "b.ne 2b",
+            rounds = inout(reg) ROUNDS => _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
             options(nomem, nostack),
         );
     }

@@ -1,5 +1,6 @@
 //! Every instruction set against the law, and the law against arithmetic.
 
+use super::simd::{LANES, Op, ROUND, Simd, dispatch};
 use super::*;
 
 /// A stream of numbers that looks random and is the same everywhere (xorshift, Marsaglia 2003).
@@ -193,6 +194,98 @@ fn what_is_quantized_as_it_is_made_has_the_same_bits() {
                         assert!(law == found, "{isa}: {dtype}, {tokens} tokens, {threads} threads");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Two vectors through each operation whose result is not what the nearest instruction gives.
+struct Lanes {
+    a: [f32; LANES],
+    b: [f32; LANES],
+}
+
+impl Op for Lanes {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<u32> {
+        let (a, b) = (simd.load(&self.a), simd.load(&self.b));
+        let power =
+            simd.add(simd.max(simd.min(a, simd.splat(9.0)), simd.splat(-9.0)), simd.splat(ROUND));
+        let mut found = Vec::new();
+        let mut vectors = [b; LANES];
+        for lane in 0..LANES {
+            vectors[lane] = simd.mul(simd.splat(self.a[lane]), b);
+        }
+        for lanes in [
+            simd.min(a, b),
+            simd.max(a, b),
+            simd.fma(a, b, a),
+            simd.exp2_rounded(power),
+            simd.sums(&vectors),
+            simd.max_lanes(&vectors),
+        ] {
+            let mut out = [0.0; LANES];
+            simd.store(lanes, &mut out);
+            found.extend(out);
+        }
+        found.extend([simd.sum(a), simd.min_lane(a), simd.max_lane(a)]);
+        let mut bytes = [0; LANES];
+        simd.store_low_bytes(power, &mut bytes);
+        // One NaN is as good as another.
+        let bits = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+        found.into_iter().map(bits).chain(bytes.into_iter().map(u32::from)).collect()
+    }
+}
+
+#[test]
+fn every_instruction_set_has_the_laws_lanes() {
+    let mut numbers = Numbers(7);
+    for round in 0..2000 {
+        let [mut a, mut b] = [0, 1].map(|_| [0; LANES].map(|_: i32| 10.0 * numbers.float()));
+        if round % 2 == 1 {
+            for lanes in [&mut a, &mut b] {
+                for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0] {
+                    lanes[numbers.next() as usize % LANES] = special;
+                }
+            }
+        }
+        let law = dispatch(Isa::Portable, Lanes { a, b });
+        for isa in Isa::all_supported() {
+            assert_eq!(law, dispatch(isa, Lanes { a, b }), "{isa}: {a:?}, {b:?}");
+        }
+    }
+}
+
+/// Every IEEE binary16 as a vector's lane.
+struct Halves(u32);
+
+impl Op for Halves {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [f32; LANES] {
+        let mut words = [[0; 4]; LANES];
+        for (word, bits) in words.iter_mut().zip(self.0..) {
+            // What stands above a half does not matter.
+            *word = (bits | 0xabcd_0000).to_le_bytes();
+        }
+        let mut out = [0.0; LANES];
+        simd.store(simd.f16s(simd.words(words)), &mut out);
+        out
+    }
+}
+
+#[test]
+fn every_instruction_set_knows_every_f16() {
+    for first in (0..1 << 16).step_by(LANES) {
+        for isa in Isa::all_supported() {
+            for (found, bits) in dispatch(isa, Halves(first)).into_iter().zip(first..) {
+                let bits = bits as u16;
+                let wanted = float::f16_to_f32(bits.to_le_bytes());
+                let same = found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan();
+                assert!(same, "{isa}: {bits:#06x}: {found} is not {wanted}");
             }
         }
     }

@@ -96,8 +96,7 @@ impl Encoder {
     /// A weight that is not finite.
     pub fn forward(&mut self, batch: &TokenBatch) -> Result<&[f32], ModelError> {
         let texts: Vec<Range<usize>> = batch.ranges().collect();
-        let shares = share_out(&texts, self.workspace.threads());
-        if shares.len() > 1 {
+        if let Some(shares) = share_out(&texts, self.workspace.threads()) {
             return self.forward_shares(batch.ids(), &texts, &shares);
         }
         self.shares.clear();
@@ -146,14 +145,13 @@ impl Share {
     }
 }
 
-/// Shares of `texts` of about the same number of tokens, one for each thread; one share only if
-/// there is too little for each, or a text too long to be matched by the others.
-fn share_out(texts: &[Range<usize>], threads: usize) -> Vec<Range<usize>> {
+/// Shares of `texts` of about the same number of tokens, one for each thread; `None` if there is too
+/// little for each, or a text too long to be matched by the others.
+fn share_out(texts: &[Range<usize>], threads: usize) -> Option<Vec<Range<usize>>> {
     let tokens = texts.last().map_or(0, |text| text.end);
     let fair = tokens.div_ceil(threads);
-    let whole = vec![0..texts.len()];
     if threads == 1 || fair < SHARE_TOKENS {
-        return whole;
+        return None;
     }
     let mut shares: Vec<Range<usize>> = Vec::with_capacity(threads);
     let mut first = 0;
@@ -171,7 +169,8 @@ fn share_out(texts: &[Range<usize>], threads: usize) -> Vec<Range<usize>> {
     let of = |share: &Range<usize>| -> usize { texts[share.clone()].iter().map(Range::len).sum() };
     let longest = shares.iter().map(of).max().unwrap_or(0);
     // Waiting for the longest share must cost less than working together would.
-    if shares.iter().any(Range::is_empty) || longest > fair + fair / 4 { whole } else { shares }
+    let even = longest <= fair + fair / 4 && !shares.iter().any(Range::is_empty);
+    even.then_some(shares)
 }
 
 #[cfg(test)]
@@ -189,26 +188,27 @@ mod tests {
 
     #[test]
     fn shares_are_of_about_the_same_size_and_cover_all_texts() {
-        assert_eq!(share_out(&texts(&[64; 8]), 2), [0..4, 4..8]);
-        assert_eq!(share_out(&texts(&[10; 100]), 3), [0..33, 33..67, 67..100]);
-        assert_eq!(share_out(&texts(&[200, 10, 10, 180]), 2), [0..1, 1..4]);
-        for threads in 1..9 {
-            let texts = texts(&[7, 90, 3, 41, 120, 64, 64, 80, 99, 12, 200, 31, 70, 8]);
-            let shares = share_out(&texts, threads);
-            assert!(shares.len() == 1 || shares.len() == threads);
-            assert_eq!(
-                shares.iter().flat_map(Clone::clone).collect::<Vec<_>>(),
-                [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
-            );
+        let shares = |lens: &[usize], threads| share_out(&texts(lens), threads).expect("even");
+        assert_eq!(shares(&[64; 8], 2), [0..4, 4..8]);
+        assert_eq!(shares(&[10; 100], 3), [0..33, 33..67, 67..100]);
+        assert_eq!(shares(&[200, 10, 10, 180], 2), [0..1, 1..4]);
+        let mixed = [7, 90, 3, 41, 120, 64, 64, 80, 99, 12, 200, 31, 70, 8];
+        for threads in 2..9 {
+            if let Some(shares) = share_out(&texts(&mixed), threads) {
+                assert_eq!(shares.len(), threads);
+                let all: Vec<usize> = shares.into_iter().flatten().collect();
+                assert_eq!(all, (0..mixed.len()).collect::<Vec<_>>());
+            }
         }
+        assert!(share_out(&texts(&mixed), 2).is_some());
     }
 
     #[test]
     fn what_cannot_be_shared_out_evenly_stays_together() {
-        assert_eq!(share_out(&[], 4), [0..0]);
-        assert_eq!(share_out(&texts(&[500]), 2), [0..1]);
-        assert_eq!(share_out(&texts(&[400, 100]), 2), [0..2]);
-        assert_eq!(share_out(&texts(&[20; 4]), 2), [0..4], "too few tokens");
-        assert_eq!(share_out(&texts(&[64; 8]), 1), [0..8]);
+        assert_eq!(share_out(&[], 4), None);
+        assert_eq!(share_out(&texts(&[500]), 2), None);
+        assert_eq!(share_out(&texts(&[400, 100]), 2), None);
+        assert_eq!(share_out(&texts(&[20; 4]), 2), None, "too few tokens");
+        assert_eq!(share_out(&texts(&[64; 8]), 1), None);
     }
 }

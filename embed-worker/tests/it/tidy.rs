@@ -18,17 +18,21 @@ const LAYERS: [(&str, u8); 9] = [
 ];
 
 /// The only files that may hold `unsafe`, each with its reason at its head.
-const UNSAFE_FILES: [&str; 11] = [
+const UNSAFE_FILES: [&str; 15] = [
     "gguf/mmap.rs",
     "kernels/memory.rs",
     "kernels/roof.rs",
     "kernels/simd/mod.rs",
     "kernels/simd/avx2.rs",
     "kernels/simd/avx512.rs",
+    "kernels/simd/neon.rs",
     "kernels/tile/avx2.rs",
     "kernels/tile/avx512.rs",
     "kernels/tile/avx_vnni.rs",
     "kernels/tile/half_panel.rs",
+    "kernels/tile/neon.rs",
+    "kernels/tile/neon_dot.rs",
+    "kernels/tile/quarter_panel.rs",
     "threads.rs",
 ];
 

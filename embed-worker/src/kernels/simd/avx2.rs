@@ -208,57 +208,83 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn shr<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
         // SAFETY: the token exists, so the processor has AVX2.
-        unsafe { (shr::<BY>(a.0), shr::<BY>(a.1)) }
+        let low = unsafe { shr::<BY>(a.0) };
+        // SAFETY: as above.
+        let high = unsafe { shr::<BY>(a.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn sar<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
         // SAFETY: as above.
-        unsafe { (sar::<BY>(a.0), sar::<BY>(a.1)) }
+        let low = unsafe { sar::<BY>(a.0) };
+        // SAFETY: as above.
+        let high = unsafe { sar::<BY>(a.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn shl<const BY: u32>(self, a: Self::Bits) -> Self::Bits {
         // SAFETY: as above.
-        unsafe { (shl::<BY>(a.0), shl::<BY>(a.1)) }
+        let low = unsafe { shl::<BY>(a.0) };
+        // SAFETY: as above.
+        let high = unsafe { shl::<BY>(a.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn lookup(self, table: &[i8; 16], index: Self::Bits) -> Self::Bits {
         // SAFETY: as above.
-        unsafe { (lookup(table, index.0), lookup(table, index.1)) }
+        let low = unsafe { lookup(table, index.0) };
+        // SAFETY: as above.
+        let high = unsafe { lookup(table, index.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn spread<const QUAD: usize>(self, words: Self::Bits, value: u8) -> Self::Bits {
         // SAFETY: as above.
-        unsafe { (spread::<QUAD>(words.0, value), spread::<QUAD>(words.1, value)) }
+        let low = unsafe { spread::<QUAD>(words.0, value) };
+        // SAFETY: as above.
+        let high = unsafe { spread::<QUAD>(words.1, value) };
+        (low, high)
     }
 
     #[inline(always)]
     fn to_floats(self, words: Self::Bits) -> Self::F32 {
         // SAFETY: as above.
-        unsafe { (_mm256_cvtepi32_ps(words.0), _mm256_cvtepi32_ps(words.1)) }
+        let low = unsafe { _mm256_cvtepi32_ps(words.0) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_cvtepi32_ps(words.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn f16s(self, words: Self::Bits) -> Self::F32 {
         // SAFETY: the token exists, so the processor has F16C.
-        unsafe { (f16s(words.0), f16s(words.1)) }
+        let low = unsafe { f16s(words.0) };
+        // SAFETY: as above.
+        let high = unsafe { f16s(words.1) };
+        (low, high)
     }
 
     #[inline(always)]
     fn words(self, rows: [[u8; 4]; LANES]) -> Self::Bits {
         let (low, high) = rows.split_at(LANES / 2);
         // SAFETY: the token exists, so the processor has AVX2.
-        unsafe { (words(low), words(high)) }
+        let low = unsafe { words(low) };
+        // SAFETY: as above.
+        let high = unsafe { words(high) };
+        (low, high)
     }
 
     #[inline(always)]
     fn columns4(self, rows: [&[u8; 16]; LANES]) -> [Self::Bits; 4] {
         let (low, high) = rows.split_at(LANES / 2);
         // SAFETY: as above.
-        let (low, high) = unsafe { (columns4(low), columns4(high)) };
+        let low = unsafe { columns4(low) };
+        // SAFETY: as above.
+        let high = unsafe { columns4(high) };
         let mut columns = [(ZERO, ZERO); 4];
         for column in 0..4 {
             columns[column] = (low[column], high[column]);
@@ -270,7 +296,9 @@ impl Simd for Avx2 {
     fn columns8(self, rows: [&[u8; 32]; LANES]) -> [Self::Bits; 8] {
         let (low, high) = rows.split_at(LANES / 2);
         // SAFETY: as above.
-        let (low, high) = unsafe { (columns8(low), columns8(high)) };
+        let low = unsafe { columns8(low) };
+        // SAFETY: as above.
+        let high = unsafe { columns8(high) };
         let mut columns = [(ZERO, ZERO); 8];
         for column in 0..8 {
             columns[column] = (low[column], high[column]);
@@ -404,7 +432,11 @@ fn spread<const QUAD: usize>(words: __m256i, value: u8) -> __m256i {
         _mm_set1_epi32(byte),
         _mm_set_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
     );
-    let bits = _mm256_set1_epi32(if QUAD % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+    let bits = _mm256_set1_epi32(if QUAD.is_multiple_of(2) {
+        0x0804_0201
+    } else {
+        0x8040_2010_u32 as i32
+    });
     let bytes = _mm256_shuffle_epi8(words, _mm256_broadcastsi128_si256(places));
     let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
     _mm256_and_si256(set, _mm256_set1_epi8(value.cast_signed()))

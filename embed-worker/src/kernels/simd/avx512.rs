@@ -307,7 +307,11 @@ fn spread<const QUAD: usize>(words: __m512i, value: u8) -> __m512i {
         _mm_set1_epi32(byte),
         _mm_set_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
     );
-    let bits = _mm512_set1_epi32(if QUAD % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32 as i32 });
+    let bits = _mm512_set1_epi32(if QUAD.is_multiple_of(2) {
+        0x0804_0201
+    } else {
+        0x8040_2010_u32 as i32
+    });
     let bytes = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(places));
     let set = _mm512_test_epi8_mask(bytes, bits);
     _mm512_maskz_mov_epi8(set, _mm512_set1_epi8(value.cast_signed()))

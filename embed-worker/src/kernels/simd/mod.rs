@@ -13,11 +13,15 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 pub(super) use portable::Portable;
 
 use super::Isa;
+#[cfg(target_arch = "aarch64")]
+use super::isa::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512Vnni};
 
@@ -189,6 +193,12 @@ pub(super) fn dispatch<O: Op>(isa: Isa, op: O) -> O::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token exists, so the processor has these features.
         Isa::Avx512Vnni(token) => unsafe { on_avx512(token, op) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the token exists, so the processor has this feature.
+        Isa::Neon(token) => unsafe { on_neon(token, op) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above; only the inner product knows more instructions than NEON has.
+        Isa::NeonDot(token) => unsafe { on_neon(token.neon(), op) },
     }
 }
 
@@ -201,5 +211,11 @@ fn on_avx2<O: Op>(token: Avx2, op: O) -> O::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn on_avx512<O: Op>(token: Avx512Vnni, op: O) -> O::Output {
+    op.run(token)
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn on_neon<O: Op>(token: Neon, op: O) -> O::Output {
     op.run(token)
 }

@@ -8,7 +8,13 @@ mod avx512;
 mod avx_vnni;
 #[cfg(target_arch = "x86_64")]
 mod half_panel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 mod portable;
+#[cfg(target_arch = "aarch64")]
+mod quarter_panel;
 
 use std::ops::Range;
 
@@ -94,6 +100,13 @@ pub(super) fn walk<F: Format>(
         // that is loaded meets two registers of weights.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => tiles!(token, 6: 1, 2, 3, 4, 5, 6),
+        // Accumulators for four tokens and half a panel; the dots of one token at a time take the
+        // rest of 32 registers.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => tiles!(token, 4: 1, 2, 3, 4),
+        // Two dots and two accumulators for each of six tokens and half a panel, of 32 registers.
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(token) => tiles!(token, 6: 1, 2, 3, 4, 5, 6),
     }
 }
 
