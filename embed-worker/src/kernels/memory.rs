@@ -13,17 +13,34 @@ pub(super) const LINE: usize = 64;
 /// use. What lies beyond the end of `data` is asked for in vain.
 #[inline(always)]
 pub(super) fn prefetch(data: &[u8], offset: usize, (rows, stride): (usize, usize), bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
     for row in 0..rows {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = data.as_ptr().wrapping_add(offset + row * stride);
         for line in (0..bytes).step_by(LINE) {
-            // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+            prefetch_line(start.wrapping_add(line));
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (data, offset, rows, stride, bytes);
+}
+
+/// Asks for the cache line at `at`.
+#[inline(always)]
+fn prefetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE; a prefetch never faults, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults, whatever its address, and changes nothing that a program sees.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl1keep, [{at}]",
+            at = in(reg) at,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
 }
 
 /// The same blocks of 16 rows: one bound for all of them.
