@@ -1,12 +1,14 @@
-//! A small fixed pool: one job at a time, its tasks claimed one by one by whoever is free.
+//! A small fixed pool: one job at a time, its tasks shared out and claimed one by one.
 //!
 //! A forward pass is some hundred short jobs in a row, each waiting for the one before it.
 //! Between them a thread spins for a moment, because waking a parked one costs more than a job of a
 //! short text; after that it parks, so that an idle pool costs nothing.
-//! Claiming tasks by a counter keeps one slow core (a noisy neighbour) from holding up the rest.
+//! Each thread has a range of tasks, and takes from others' when it has done its own: so threads touch
+//! each other's counters little, and one slow core (a noisy neighbour) does not hold up the rest.
 #![expect(unsafe_code, reason = "lends a borrowed closure to threads that outlive the borrow")]
 
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +32,8 @@ pub struct Pool {
 struct Shared {
     /// Odd while a job is open to be joined; each job takes two steps.
     epoch: Apart<AtomicUsize>,
-    /// The next task to claim.
-    next: Apart<AtomicUsize>,
+    /// For each thread, the next task of its range; who has done all of its own takes from others'.
+    next: Vec<Apart<AtomicUsize>>,
     /// Workers that joined the open job and have not left it.
     inside: Apart<AtomicUsize>,
     tasks: AtomicUsize,
@@ -67,7 +69,8 @@ impl std::fmt::Debug for Erased {
 impl Pool {
     /// A pool of `threads` threads: the caller's, and `threads - 1` of its own.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let next = std::iter::repeat_with(Apart::default).take(threads.max(1)).collect();
+        let shared = Arc::new(Shared { next, ..Shared::default() });
         let workers: Vec<_> = (1..threads.max(1))
             .filter_map(|thread| {
                 let shared = Arc::clone(&shared);
@@ -107,8 +110,10 @@ impl Pool {
         // can use `job` after its borrow has ended. `&mut self` keeps a second job out.
         let erased = Erased(unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) });
         *lock(&shared.job) = Some(erased);
-        shared.next.store(0, Ordering::Relaxed);
         shared.tasks.store(tasks, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.store(shared.range(tasks, thread).start, Ordering::Relaxed);
+        }
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         for thread in self.threads.iter().take(tasks - 1) {
             thread.unpark();
@@ -141,17 +146,35 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Claims and runs tasks until none is left.
+    /// The tasks that thread `thread` does first: each time the same part of a job, so that what it
+    /// wrote last is still in its core's cache.
+    fn range(&self, tasks: usize, thread: usize) -> Range<usize> {
+        let threads = self.next.len();
+        tasks * thread / threads..tasks * (thread + 1) / threads
+    }
+
+    /// Claims and runs tasks until none is left: its own range's, then what others have not begun.
     fn work(&self, job: Erased, thread: usize) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= self.tasks.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.0)(task, thread))) {
-                // The first panic is the one that is told; the rest of the job is not worth doing.
-                lock(&self.panic).get_or_insert(panic);
-                self.next.store(usize::MAX / 2, Ordering::Relaxed);
+        let (tasks, threads) = (self.tasks.load(Ordering::Relaxed), self.next.len());
+        for of in (thread..threads).chain(0..thread) {
+            let end = self.range(tasks, of).end;
+            loop {
+                // Looked at before it is changed: a range that has ended stays in all caches.
+                let next = &self.next[of];
+                if next.load(Ordering::Relaxed) >= end {
+                    break;
+                }
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= end {
+                    break;
+                }
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.0)(task, thread))) {
+                    // The first panic is the one that is told; the rest is not worth doing.
+                    lock(&self.panic).get_or_insert(panic);
+                    for next in &self.next {
+                        next.store(usize::MAX / 2, Ordering::Relaxed);
+                    }
+                }
             }
         }
     }

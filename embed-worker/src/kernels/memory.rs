@@ -100,9 +100,14 @@ pub(super) struct SharedOut<'a, T> {
     stride: usize,
     cell_rows: usize,
     cell_cols: usize,
-    taken: Vec<AtomicBool>,
+    taken: Vec<Flag>,
     buffer: PhantomData<&'a mut [T]>,
 }
+
+/// Whether a cell was taken, on a cache line of its own: threads take different ones at a time.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Flag(AtomicBool);
 
 // SAFETY: a rectangle is handed out once (`taken`), and rectangles are disjoint, so that threads
 // which share a `SharedOut` never write the same element.
@@ -123,7 +128,7 @@ impl<'a, T> SharedOut<'a, T> {
         assert!(cols <= stride && cell_rows > 0 && cell_cols > 0);
         assert!(rows == 0 || (rows - 1) * stride + cols <= buffer.len(), "the buffer is too small");
         let cells = rows.div_ceil(cell_rows) * cols.div_ceil(cell_cols);
-        let taken = std::iter::repeat_with(AtomicBool::default).take(cells).collect();
+        let taken = std::iter::repeat_with(Flag::default).take(cells).collect();
         let start = buffer.as_mut_ptr();
         Self { start, rows, cols, stride, cell_rows, cell_cols, taken, buffer: PhantomData }
     }
@@ -133,7 +138,7 @@ impl<'a, T> SharedOut<'a, T> {
     pub(super) fn take(&self, row: usize, col: usize) -> Option<Cell<'_, T>> {
         let grid_cols = self.cols.div_ceil(self.cell_cols);
         let taken = (col < grid_cols).then(|| self.taken.get(row * grid_cols + col)).flatten()?;
-        (!taken.swap(true, Ordering::Relaxed)).then(|| Cell {
+        (!taken.0.swap(true, Ordering::Relaxed)).then(|| Cell {
             out: self,
             row: row * self.cell_rows,
             col: col * self.cell_cols,
