@@ -14,7 +14,8 @@
 //
 // p50 is the median over the rounds' medians, p95 that of all samples; rates are medians over rounds.
 // A cold start goes from the start of a Node process to its first vector, with files in the page
-// cache; for llama-server also from the start of the server alone. Memory is read after the last round.
+// cache, also less what an empty Node process takes; for llama-server also from the start of the server
+// alone. Memory is read after the last round.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'

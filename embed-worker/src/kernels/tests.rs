@@ -1,6 +1,10 @@
 //! Every instruction set against the law, and the law against arithmetic.
 
-use super::simd::{LANES, Op, ROUND, Simd, dispatch};
+use super::block::{Format, with_format};
+use super::memory::BlockRows;
+use super::panel::{BLOCKS, PanelSlice, Panels, panel_rows, unpack_slice};
+use super::simd::{LANES, Op, Portable, ROUND, Simd, dispatch};
+use super::unpack::Unpack;
 use super::*;
 
 /// A stream of numbers that looks random and is the same everywhere (xorshift, Marsaglia 2003).
@@ -287,6 +291,63 @@ fn every_instruction_set_knows_every_f16() {
                 let same = found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan();
                 assert!(same, "{isa}: {bits:#06x}: {found} is not {wanted}");
             }
+        }
+    }
+}
+
+/// Unpacks a panel with the lanes of one instruction set.
+struct UnpackPanel<'a, F: Unpack> {
+    rows: BlockRows<'a, F::Block>,
+    out: &'a mut PanelSlice,
+}
+
+impl<F: Unpack> Op for UnpackPanel<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let unpacked = unpack_slice::<S, F>(simd, &self.rows, 0, BLOCKS, self.out);
+        unpacked.expect("finite scales");
+    }
+}
+
+/// Sixteen rows at once are what the format says of each row, bit for bit.
+#[test]
+fn panels_hold_the_values_and_scales_of_their_rows() {
+    let mut numbers = Numbers(9);
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        let data = weights(&mut numbers, dtype, 16, 256);
+        let matrix = Matrix::new(dtype, 16, 256, &data);
+        for isa in Isa::all_supported() {
+            with_format!(dtype, F => {
+                let mut panels = Panels::default();
+                let out = &mut panels.slices[0];
+                let rows = panel_rows::<F>(&matrix, 0);
+                dispatch(isa, UnpackPanel::<F> { rows, out });
+                for row in 0..16 {
+                    for (index, block) in F::blocks(matrix.row(row)).iter().enumerate() {
+                        let scales = F::scales(Portable, block);
+                        for part in 0..F::PARTS {
+                            let (panel, at) = (&out.blocks[index * F::PARTS + part], (row, part));
+                            for (column, value) in F::values(block, part).into_iter().enumerate() {
+                                let found = panel.quads[column / 4][4 * row + column % 4];
+                                assert_eq!(found, value, "{isa}: {dtype} {at:?}, {column}");
+                            }
+                            for half in 0..if F::HALVES { 2 } else { 1 } {
+                                let number = if F::HALVES { 2 * part + half } else { part };
+                                let found = panel.scales[half][row].to_bits();
+                                let wanted = scales.scales[number].to_bits();
+                                assert_eq!(found, wanted, "{isa}: scale of {dtype} {at:?}");
+                                if F::MINIMUM {
+                                    let found = panel.minimums[half][row].to_bits();
+                                    let wanted = scales.minimums[number].to_bits();
+                                    assert_eq!(found, wanted, "{isa}: minimum of {dtype} {at:?}");
+                                }
+                            }
+                        }
+                    }
+                }
+            }, plain => unreachable!("quantized types only"));
         }
     }
 }
