@@ -43,8 +43,8 @@ impl Kernels {
             assert!(product.weights.rows == inner, "up and gate have the same rows");
         }
         out.reset(tokens, inner, forms);
-        let (slices, threads) = (slices(inner), workspace.threads());
-        let chunk = task_tokens(threads, slices, tokens);
+        let slices = slices(inner);
+        let chunk = task_tokens(workspace.threads(), slices, tokens);
         let out = out.share(chunk);
         first_error(workspace.run(slices * tokens.div_ceil(chunk), |task, scratch| {
             let (slice, chunk_index) = (task % slices, task / slices);
@@ -59,9 +59,6 @@ impl Kernels {
                 let cells = SharedOut::new(columns, shape, (tokens.len(), WIDTH));
                 for pair in 0..width.div_ceil(WIDTH) {
                     let Some(cell) = cells.take(0, pair) else { continue };
-                    let row = first + pair * WIDTH;
-                    let last = (pair + 1) * WIDTH >= width;
-                    let next_row = if last { first + threads * SLICE } else { row + WIDTH };
                     let task = Task {
                         kernels: self,
                         weights: &product.weights,
@@ -69,8 +66,7 @@ impl Kernels {
                         x,
                         epilogue: *epilogue,
                         tokens: tokens.clone(),
-                        row,
-                        next_row,
+                        row: first + pair * WIDTH,
                     };
                     task.run(cell, panels, sums).map_err(|error| (index, error))?;
                 }

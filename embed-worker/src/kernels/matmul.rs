@@ -127,9 +127,7 @@ impl Kernels {
             let tokens = chunk_index * chunk..tokens.min((chunk_index + 1) * chunk);
             let Product { weights, bias } = &products[index];
             let row = (pair - first) * WIDTH;
-            let next_row = row + threads * WIDTH;
-            let task =
-                Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row, next_row };
+            let task = Task { kernels: self, weights, bias: *bias, x, epilogue, tokens, row };
             let ThreadScratch { panels, sums, .. } = scratch;
             task.run(out, panels, sums).map_err(|error| (index, error))
         });
@@ -171,8 +169,6 @@ pub(super) struct Task<'a> {
     pub(super) tokens: Range<usize>,
     /// The first panel's first row.
     pub(super) row: usize,
-    /// The first row of the task that this thread will most likely do next.
-    pub(super) next_row: usize,
 }
 
 impl Task<'_> {
@@ -230,10 +226,10 @@ impl Task<'_> {
     }
 
     /// Asks for what the next task will unpack of slice `slice` of panel `panel`: as much as is
-    /// unpacked now, so that memory is as busy as this core.
+    /// unpacked now, so that memory is as busy as this core. A thread does its tasks in their order.
     fn prefetch<F: Format>(&self, slice: usize, blocks: usize, panel: usize) {
         let Matrix { rows, row_bytes, data, .. } = *self.weights;
-        let next_row = self.next_row + panel * ROWS;
+        let next_row = self.row + WIDTH + panel * ROWS;
         if next_row < rows {
             let bytes_of = |blocks: usize| blocks / F::PARTS * F::DTYPE.block_bytes();
             let offset = next_row * row_bytes + bytes_of(slice * BLOCKS);
