@@ -166,6 +166,17 @@ fn scaled<S: Simd, const BYTE: usize>(
     simd.mul(simd.to_floats(number), scale)
 }
 
+/// The four bytes of each word, without or with sign, as floats times `scale`.
+#[inline(always)]
+fn four_scaled<S: Simd>(simd: S, words: S::Bits, signed: bool, scale: S::F32) -> [S::F32; 4] {
+    [
+        scaled::<S, 0>(simd, words, signed, scale),
+        scaled::<S, 1>(simd, words, signed, scale),
+        scaled::<S, 2>(simd, words, signed, scale),
+        scaled::<S, 3>(simd, words, signed, scale),
+    ]
+}
+
 /// Writes the four bytes of each word times `scale` as the scales from number `first` on; `per_part`
 /// of them belong to a block of the panel.
 #[inline(always)]
@@ -177,19 +188,14 @@ fn four_scales<S: Simd>(
     (first, per_part): (usize, usize),
     out: &mut [PanelBlock],
 ) {
-    let four = [
-        scaled::<S, 0>(simd, words, signed, scale),
-        scaled::<S, 1>(simd, words, signed, scale),
-        scaled::<S, 2>(simd, words, signed, scale),
-        scaled::<S, 3>(simd, words, signed, scale),
-    ];
+    let four = four_scaled(simd, words, signed, scale);
     for number in 0..4 {
         let (part, half) = ((first + number) / per_part, (first + number) % per_part);
         simd.store(four[number], &mut out[part].scales[half]);
     }
 }
 
-/// The same for minimums.
+/// The same for minimums, which have no sign.
 #[inline(always)]
 fn four_minimums<S: Simd>(
     simd: S,
@@ -198,12 +204,7 @@ fn four_minimums<S: Simd>(
     (first, per_part): (usize, usize),
     out: &mut [PanelBlock],
 ) {
-    let four = [
-        scaled::<S, 0>(simd, words, false, scale),
-        scaled::<S, 1>(simd, words, false, scale),
-        scaled::<S, 2>(simd, words, false, scale),
-        scaled::<S, 3>(simd, words, false, scale),
-    ];
+    let four = four_scaled(simd, words, false, scale);
     for number in 0..4 {
         let (part, half) = ((first + number) / per_part, (first + number) % per_part);
         simd.store(four[number], &mut out[part].minimums[half]);

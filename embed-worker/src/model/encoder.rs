@@ -99,7 +99,9 @@ impl Encoder {
         if let Some(shares) = share_out(&texts, self.workspace.threads()) {
             return self.forward_shares(batch.ids(), &texts, &shares);
         }
-        self.shares.clear();
+        for share in &mut self.shares {
+            share.get_mut().unwrap_or_else(PoisonError::into_inner).scratch.release();
+        }
         let Self { hyper, weights, kernels, workspace, scratch, .. } = self;
         let (ids, texts) = (batch.ids(), texts.as_slice());
         Pass { hyper, weights, kernels: *kernels, workspace, scratch, ids, texts }.run()?;
@@ -114,7 +116,7 @@ impl Encoder {
         shares: &[Range<usize>],
     ) -> Result<&[f32], ModelError> {
         // The buffers that all threads share and those of each are never held at once.
-        self.scratch = Scratch::default();
+        self.scratch.release();
         self.shares.resize_with(shares.len(), || Mutex::new(Share::new()));
         let Self { hyper, weights, kernels, workspace, shares: states, rows, .. } = self;
         let (hyper, weights, kernels, states) = (&*hyper, &*weights, *kernels, &*states);

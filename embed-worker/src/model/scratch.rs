@@ -48,6 +48,11 @@ impl Scratch {
         (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.hidden) + wide
     }
 
+    /// Gives all memory back but the table of rotations, which takes long to make and little room.
+    pub(super) fn release(&mut self) {
+        *self = Self { rope: std::mem::take(&mut self.rope), ..Self::default() };
+    }
+
     /// Makes room for so many texts and tokens, the longest text being of `longest` tokens.
     pub(super) fn reserve(
         &mut self,
