@@ -147,8 +147,11 @@ async fn reach(
     let mut witness = None;
     loop {
         match connect(&endpoint).await {
-            Ok(stream) => match Connection::open(stream).await {
-                Ok(connection) => return Ok((Arc::new(connection), witness)),
+            Ok(reached) => match Connection::open(reached.stream).await {
+                Ok(connection) => {
+                    tracing::debug!(pid = ?reached.pid, "reached a worker");
+                    return Ok((Arc::new(connection), witness));
+                }
                 // It left while the connection was made.
                 Err(Failure::Lost(why)) => tracing::debug!(%why, "the worker left"),
                 Err(Failure::Refused(error)) => return Err(error),
