@@ -27,3 +27,12 @@ export function rotated(items, round) {
   const by = round % Math.max(items.length, 1)
   return [...items.slice(by), ...items.slice(0, by)]
 }
+
+/** What the line of least squares through the points gains for each unit of `xs`. */
+export function slope(xs, ys) {
+  const mean = (values) => sum(values) / values.length
+  const [x, y] = [mean(xs), mean(ys)]
+  const spread = sum(xs.map((value) => (value - x) ** 2))
+  if (!(spread > 0)) throw new Error('a slope needs two points at least')
+  return sum(xs.map((value, i) => (value - x) * (ys[i] - y))) / spread
+}
