@@ -7,7 +7,8 @@ export function quantile(values, share) {
   const at = (sorted.length - 1) * share
   const below = Math.floor(at)
   const above = Math.min(below + 1, sorted.length - 1)
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - below)
+  // Equal neighbours may both be infinite.
+  return sorted[below] === sorted[above] ? sorted[below] : sorted[below] + (sorted[above] - sorted[below]) * (at - below)
 }
 
 export const median = (values) => quantile(values, 0.5)

@@ -60,9 +60,15 @@ export async function run({ trouble, processes, seconds, seed, model, load = LOA
       await pause(AFTERMATH_MS)
       log('waiting for what is still to be settled')
       const records = await all(users, (user) => user.ask('end', { patienceMs: SETTLE_MS }))
+      const standing = plague.standing?.() ?? []
       const zombies = zombiesOf(users.map(({ pid }) => pid))
       const ends = await all(users, (user) => user.end())
-      const leftovers = [...zombies.map((pid) => `process ${pid}: not waited for`), ...ends.filter(Boolean), ...(await left(runtime))]
+      const leftovers = [
+        ...standing.map((pid) => `worker ${pid}: was hit, and its users left it there`),
+        ...zombies.map((pid) => `process ${pid}: has ended, and nobody has waited for it`),
+        ...ends.filter(Boolean),
+        ...(await left(runtime))
+      ]
       return { users: records, blows, leftovers, worker: worker() }
     } finally {
       await plague.end()

@@ -27,7 +27,8 @@ const pick = (list, random) => list[Math.floor(random() * list.length)]
 
 /**
  * By name: a function of `{ runtime, folder, model, random }` that gives `{ env, blow, end }`. `env` is
- * for the users; `blow(pids)` resolves to `{ at, what, pids }`, or to nothing if there was nobody to hit.
+ * for the users; `blow(pids)` resolves to `{ at, what, pids }`, or to nothing if there was nobody to hit;
+ * `standing()`, where there is one, lists workers that were hit and are still there.
  */
 export const TROUBLES = {
   none: () => ({ env: {}, blow: async () => undefined, end: async () => {} }),
@@ -61,7 +62,8 @@ function signals({ runtime, random }, name) {
   }
   // One that nobody replaced would stay for ever.
   const end = async () => hit.forEach((pid) => signal(pid, 'SIGKILL'))
-  return { env: {}, blow, end }
+  const standing = () => workers(runtime).filter((pid) => hit.has(pid))
+  return { env: {}, blow, standing, end }
 }
 
 /** Troubles on the way between a client and the worker, by a relay that takes orders. */
