@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { garbage } from '../scripts/storm/garbage.mjs'
-import { run } from '../scripts/storm/run.mjs'
+import { DEFAULT_MODEL, run } from '../scripts/storm/run.mjs'
 import { judge, recoveries, table } from '../scripts/storm/verdict.mjs'
 import { Frames, framed, message, parse } from '../scripts/storm/wire.mjs'
 import { embed } from '../index.js'
@@ -15,12 +15,10 @@ import { root, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
-const MODEL = join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf')
-
 /** A storm, and what must hold whatever the machine's speed. */
 async function weather(t, trouble, seconds) {
   const seed = Math.floor(Math.random() * 2 ** 32)
-  const outcome = await run({ trouble, processes: 2, seconds, seed, model: MODEL })
+  const outcome = await run({ trouble, processes: 2, seconds, seed, model: DEFAULT_MODEL })
   const verdict = judge(outcome)
   const shown = `seed ${seed}\n${table(verdict, outcome).join('\n')}`
   t.diagnostic(`${outcome.blows.length} blows, ${verdict.figures.texts} texts, seed ${seed}`)

@@ -12,13 +12,12 @@
 // The exit code is 1 if a bound is broken. All but `kill` and `none` need Unix.
 
 import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-import { addonPath, build, Failure, report, root, worker } from './build.mjs'
-import { run } from './storm/run.mjs'
+import { addonPath, build, Failure, report, worker } from './build.mjs'
+import { DEFAULT_MODEL, run } from './storm/run.mjs'
 import { TROUBLES } from './storm/troubles.mjs'
-import { judge, table } from './storm/verdict.mjs'
+import { judge, plain, table } from './storm/verdict.mjs'
 
 const OPTIONS = {
   help: { type: 'boolean', short: 'h', default: false },
@@ -26,7 +25,7 @@ const OPTIONS = {
   processes: { type: 'string', default: '4' },
   seconds: { type: 'string', default: '60' },
   seed: { type: 'string' },
-  model: { type: 'string', default: join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf') },
+  model: { type: 'string', default: DEFAULT_MODEL },
   json: { type: 'string' }
 }
 
@@ -69,9 +68,4 @@ function count(name, value) {
   const number = Number(value)
   if (!Number.isInteger(number) || number < 1) throw new Failure(`--${name} ${value}: not a whole number of 1 or more`)
   return number
-}
-
-/** Typed arrays as lists. */
-function plain(_, value) {
-  return ArrayBuffer.isView(value) ? Array.from(value) : value
 }

@@ -4,6 +4,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync }
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 
+import { root } from '../build.mjs'
 import { memoryOf } from '../compare/memory.mjs'
 import { randomNumbers } from '../compare/texts.mjs'
 import { signal, workers, zombiesOf } from '../processes.mjs'
@@ -11,6 +12,9 @@ import { holds, now, pause } from './clock.mjs'
 import { textsFor } from './texts.mjs'
 import { TROUBLES } from './troubles.mjs'
 import { User } from './users.mjs'
+
+/** The model that ships with the package. */
+export const DEFAULT_MODEL = join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf')
 
 /** What every user asks for, again and again. */
 const TEXTS = { single: 120, bulk: 120 }

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { root } from '../build.mjs'
+import { aligned } from '../compare/report.mjs'
 import { median, quantile, slope, sum } from '../compare/statistics.mjs'
 
 /** The promises. */
@@ -114,8 +115,7 @@ export function judge(outcome) {
 /** The table of a verdict. */
 export function table({ figures, recoveries: times, bounds }, { blows }) {
   const rows = [['', 'wanted', 'found', ''], ...bounds.map(({ name, wanted, found, ok }) => [name, String(wanted), found, ok ? '' : 'BROKEN'])]
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)))
-  const lines = rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ').trimEnd())
+  const lines = aligned(rows)
   lines.push('', `${figures.texts} texts in ${figures.calls} calls, ${figures.notAsked} not asked because too many waited; ${figures.blows} blows`)
   const kinds = Map.groupBy?.(blows, ({ what }) => what) ?? new Map([['all', blows]])
   for (const [what, { length }] of kinds) if (kinds.size > 1) lines.push(`  ${length} x ${what}`)
@@ -128,3 +128,6 @@ export function table({ figures, recoveries: times, bounds }, { blows }) {
   lines.push(...figures.leftovers.map((line) => `left behind: ${line}`))
   return lines
 }
+
+/** Typed arrays as lists, for JSON.stringify. */
+export const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value)
