@@ -30,7 +30,9 @@ async function weather(t, trouble, seconds) {
 
 test('a worker killed again and again: right vectors, each call settled once, nothing left', (t) => weather(t, 'kill', 8))
 
-const unix = { skip: process.platform === 'win32' && 'no Unix sockets' }
+const unix = { skip: process.platform === 'win32' && 'no Unix sockets, no SIGSTOP' }
+
+test('a worker stopped again and again, and never continued', unix, (t) => weather(t, 'stop', 6))
 
 test('connections cut in the middle of a frame', unix, (t) => weather(t, 'cut', 5))
 

@@ -52,7 +52,7 @@ await report(async () => {
   const outcome = await run({ trouble, processes, seconds, seed, model, log: (line) => console.error(line) })
   const verdict = judge(outcome)
   console.log([`trouble: ${trouble}, seed ${seed}`, '', ...table(verdict, outcome)].join('\n'))
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ trouble, processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
   if (verdict.bounds.some(({ ok }) => !ok)) process.exitCode = 1
 })
 
