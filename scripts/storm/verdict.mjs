@@ -15,8 +15,8 @@ const RECOVERY_WORST_MS_MAX = 3000
 /** Before it, a process still grows: code is compiled, caches are filled. */
 export const WARM_UP_MS = 10_000
 
-/** Shorter runs say nothing about growth. */
-const GROWTH_SAMPLES_MIN = 20
+/** Samples, one a second, below which a slope is noise. */
+const GROWTH_SAMPLES_MIN = 45
 
 /** What is kept for each text that was ever asked would show as more than this, in KB a minute. */
 const GROWTH_KB_MIN_MAX = 256
@@ -120,8 +120,8 @@ export function table({ figures, recoveries: times, bounds }, { blows }) {
   const rows = [['', 'wanted', 'found', ''], ...bounds.map(({ name, wanted, found, ok }) => [name, String(wanted), found, ok ? '' : 'BROKEN'])]
   const lines = aligned(rows)
   lines.push('', `${figures.texts} texts in ${figures.calls} calls, ${figures.notAsked} not asked because too many waited; ${figures.blows} blows`)
-  const kinds = Map.groupBy?.(blows, ({ what }) => what) ?? new Map([['all', blows]])
-  for (const [what, { length }] of kinds) if (kinds.size > 1) lines.push(`  ${length} x ${what}`)
+  const kinds = new Set(blows.map(({ what }) => what))
+  for (const kind of kinds) if (kinds.size > 1) lines.push(`  ${blows.filter(({ what }) => what === kind).length} x ${kind}`)
   if (times.length > 0) lines.push(`blow to next vector: p95 ${quantile(times, 0.95).toFixed(0)} ms, of ${times.length}`)
   if (figures.growth) {
     const shown = Object.entries(figures.growth).map(([name, value]) => `${name} ${value.toFixed(0)}`)
