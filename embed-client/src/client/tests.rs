@@ -343,7 +343,8 @@ async fn a_model_that_is_gone_for_a_moment_is_waited_for() {
     let model = &place.options.model;
     let away = model.with_extension("away");
     std::fs::rename(model, &away).expect("ours");
-    let (embedding, ()) = tokio::join!(client.embed("four", &EmbedOptions::default()), async {
+    let options = EmbedOptions::default();
+    let (embedding, ()) = tokio::join!(client.embed("four", &options), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         std::fs::rename(&away, model).expect("ours");
     });
