@@ -21,6 +21,20 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// longer for the next batch.
 pub const BATCH_TOKENS: usize = 512;
 
+/// Fewest tokens to which a batch of bulk work is cut: below them weights are unpacked for little, and
+/// the whole takes much longer.
+pub const BATCH_TOKENS_MIN: usize = 64;
+
+/// How long a batch of bulk work may take when nobody has asked for an interactive text lately: as
+/// long as the first who does may have to wait.
+pub const BATCH_TIME_ALONE: Duration = Duration::from_millis(100);
+
+/// How long it may take while somebody does.
+pub const BATCH_TIME_SHARED: Duration = Duration::from_millis(20);
+
+/// How long after an interactive text the next one is expected.
+pub const SHARED_MEMORY: Duration = Duration::from_secs(5);
+
 /// How long a new connection may take for its hello.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 

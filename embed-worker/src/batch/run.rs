@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use embed_protocol::{Priority, Timings};
 
 use super::job::{Answer, Failure, Job};
+use super::pace::Pace;
 use super::queue::Queue;
 use super::stats::Counters;
 use crate::config::BATCH_TOKENS;
@@ -39,6 +40,7 @@ struct Compute<'a> {
     queue: &'a Queue,
     counters: &'a Counters,
     batch: TokenBatch,
+    pace: Pace,
     /// One for each lane, so that a bulk text which waits keeps no interactive one from going first.
     interactive: Option<Carried<'a>>,
     bulk: Option<Carried<'a>>,
@@ -59,7 +61,15 @@ pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
 
 impl<'a> Compute<'a> {
     fn new(engine: Engine, queue: &'a Queue, counters: &'a Counters) -> Self {
-        Self { engine, queue, counters, batch: TokenBatch::new(), interactive: None, bulk: None }
+        Self {
+            engine,
+            queue,
+            counters,
+            batch: TokenBatch::new(),
+            pace: Pace::default(),
+            interactive: None,
+            bulk: None,
+        }
     }
 
     /// One batch, from the queue to its answers.
@@ -75,16 +85,25 @@ impl<'a> Compute<'a> {
     /// Interactive jobs alone if there are any, else bulk jobs; as many as fit.
     fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
-        self.fill(Priority::Interactive, now, &mut jobs);
+        self.fill(Priority::Interactive, BATCH_TOKENS, now, &mut jobs);
         if jobs.is_empty() {
-            self.fill(Priority::Bulk, now, &mut jobs);
+            let tokens_max = self.pace.bulk_tokens(now);
+            self.fill(Priority::Bulk, tokens_max, now, &mut jobs);
+        } else {
+            self.pace.interactive(now);
         }
         jobs
     }
 
-    /// Takes jobs of one lane until the batch is full, first the one that did not fit the last batch.
-    /// The one that no longer fits is carried over.
-    fn fill(&mut self, lane: Priority, now: Instant, jobs: &mut Vec<Packed<'a>>) {
+    /// Takes jobs of one lane until the batch has so many tokens, first the one that did not fit the
+    /// last batch. The one that no longer fits is carried over.
+    fn fill(
+        &mut self,
+        lane: Priority,
+        tokens_max: usize,
+        now: Instant,
+        jobs: &mut Vec<Packed<'a>>,
+    ) {
         if let Some(Carried { packed, ids }) = self.carried(lane).take() {
             if let Some(failure) = packed.job.get().obsolete(now) {
                 packed.job.answer(Err(failure));
@@ -94,7 +113,7 @@ impl<'a> Compute<'a> {
             }
         }
         let mut ids = TokenBatch::new();
-        while self.batch.tokens() < BATCH_TOKENS {
+        while self.batch.tokens() < tokens_max {
             let Some(job) = self.queue.pop(lane) else { return };
             let job = Taken { job: Some(job), queue: self.queue, counters: self.counters };
             if let Some(failure) = job.get().obsolete(now) {
@@ -111,7 +130,7 @@ impl<'a> Compute<'a> {
                 }
             };
             let packed = Packed { job, tokenized };
-            let fits = self.batch.tokens() + ids.tokens() <= BATCH_TOKENS;
+            let fits = self.batch.tokens() + ids.tokens() <= tokens_max;
             if fits || self.batch.texts() == 0 {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
@@ -134,7 +153,9 @@ impl<'a> Compute<'a> {
         let computing = Instant::now();
         let tokenize_us = micros(computing.saturating_duration_since(started));
         let rows = self.engine.embed(&self.batch);
-        let compute_us = micros(computing.elapsed());
+        let took = computing.elapsed();
+        self.pace.computed(self.batch.tokens(), took);
+        let compute_us = micros(took);
         self.counters.computed(self.batch.tokens(), compute_us);
         for (text, Packed { job, tokenized }) in jobs.into_iter().enumerate() {
             let Job { params, received, .. } = job.get();
@@ -196,6 +217,7 @@ mod tests {
 
     use super::*;
     use crate::batch::{CancelFlag, Reply};
+    use crate::config::BATCH_TOKENS_MIN;
     use crate::engine::EngineOptions;
     use crate::kernels::Isa;
 
@@ -259,21 +281,24 @@ mod tests {
         queue.push(told(Priority::Interactive)).expect("room");
         compute.turn();
         compute.turn();
-        let batch = BATCH_TOKENS / 5;
+        // The first batch of bulk work is a small one, the second as large as the first was quick.
+        let batch = BATCH_TOKENS_MIN / 5;
         let order: Vec<_> = outcomes.try_iter().collect();
         let bulk = vec![(Priority::Bulk, true); batch];
-        assert_eq!(order, [&*bulk, &[(Priority::Interactive, true)], &bulk].concat());
+        let begins = [&*bulk, &[(Priority::Interactive, true)], &bulk].concat();
+        assert_eq!(order[..begins.len()], begins);
     }
 
     #[test]
     fn a_panic_costs_its_batch_and_nothing_else() {
         let (queue, counters) = (Queue::default(), Counters::default());
         let before = push(&queue, Priority::Interactive, 1);
-        let fatal = push(&queue, Priority::Bulk, 20);
+        // As many as the first batch of bulk work takes.
+        let fatal = push(&queue, Priority::Bulk, BATCH_TOKENS_MIN / 4);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| run(engine(16), &queue, &counters));
             assert_eq!(codes(&before), [Ok(())]);
-            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); 20]);
+            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); BATCH_TOKENS_MIN / 4]);
             for _ in 0..3 {
                 assert_eq!(codes(&push(&queue, Priority::Bulk, 1)), [Ok(())], "the thread lives");
             }
@@ -281,7 +306,7 @@ mod tests {
             thread.join().expect("no panic leaves the thread");
         });
         assert_eq!(queue.unanswered(), 0);
-        assert_eq!((counters.vectors(), counters.errors()), (4, 20));
+        assert_eq!((counters.vectors(), counters.errors()), (4, 16));
     }
 
     #[test]
