@@ -21,7 +21,12 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// longer for the next batch.
 pub const BATCH_TOKENS: usize = 512;
 
-/// How long a new connection may take for its hello.
+/// Connections at once that have not yet proven to be of this user, where the system does not tell.
+/// A client of this user needs a millisecond for it; so many others must come in that time to be in
+/// its way.
+pub const STRANGERS_MAX: usize = 64;
+
+/// How long a new connection may take for its proof, and again for its hello.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a worker stays after its last client has gone, unless told otherwise.
