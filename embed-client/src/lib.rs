@@ -36,7 +36,7 @@ mod error;
 mod options;
 
 pub use client::Client;
-pub use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX, Timings};
+pub use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX, Timings, Transport};
 pub use embedding::Embedding;
 pub use error::EmbedError;
 pub use options::{ClientOptions, EmbedOptions, TIMEOUT_DEFAULT};

@@ -146,7 +146,7 @@ async fn reach(
     let (mut poll, mut relaunch) = (POLL_FIRST, RELAUNCH_FIRST);
     let mut witness = None;
     loop {
-        match connect(&endpoint).await {
+        match connect(&endpoint, options.transport).await {
             Ok(reached) => match Connection::open(reached.stream).await {
                 Ok(connection) => {
                     tracing::debug!(pid = ?reached.pid, "reached a worker");
@@ -157,6 +157,7 @@ async fn reach(
                 Err(Failure::Refused(error)) => return Err(error),
             },
             Err(Unreachable::NobodyListens) => {}
+            Err(Unreachable::Silent { pid }) => tracing::debug!(pid, "the worker is silent"),
             Err(Unreachable::Forbidden(error)) => return Err(error),
         }
         let now = Instant::now();
