@@ -240,3 +240,105 @@ async fn a_key_that_is_a_link_a_directory_or_a_pipe_is_refused_and_nonsense_is_n
         assert!(matches!(found, Err(Unreachable::NobodyListens)), "{length} bytes: {found:?}");
     }
 }
+
+/// Other users' things, tried for real. Only root may make them, as CI is; elsewhere these say that
+/// they were skipped.
+#[cfg(target_os = "linux")]
+mod foreign {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::chown;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    /// `nobody` on every Linux.
+    const NOBODY: u32 = 65_534;
+
+    /// In the environment of the other user's process: where it is to listen.
+    const SOCKET: &str = "EMBED_TEST_FOREIGN_SOCKET";
+
+    fn is_root(test: &str) -> bool {
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root {
+            // Past the harness, which keeps what a passing test prints.
+            let _ = writeln!(std::io::stderr(), "SKIPPED, since it takes root: {test}");
+        }
+        is_root
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_another_user_is_refused_whatever_lies_in_it() {
+        if !is_root("a_directory_of_another_user_is_refused_whatever_lies_in_it") {
+            return;
+        }
+        let dir = directory(0o700);
+        let endpoint = Endpoint::in_dir(dir.path(), "squatted");
+        let _squatter = UnixListener::bind(endpoint.address()).expect("binds");
+        let _listener = listen(&endpoint).await;
+        chown(dir.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        for (_, transport) in Transport::NAMES {
+            let message = refusal(connect(&endpoint, transport).await);
+            assert!(message.contains("belongs to user 65534, not to 0"), "{message}");
+            assert!(message.contains("EMBED_RUNTIME_DIR"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_user_is_refused() {
+        if !is_root("a_key_of_another_user_is_refused") {
+            return;
+        }
+        let dir = directory(0o700);
+        let endpoint = Endpoint::in_dir(dir.path(), "foreign");
+        let _listener = listen(&endpoint).await;
+        chown(endpoint.tcp_path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        let message = refusal(connect(&endpoint, Transport::Auto).await);
+        assert!(message.contains("belongs to user 65534, not to 0"), "{message}");
+    }
+
+    /// Ends with the value.
+    struct Squatter(Child);
+
+    impl Drop for Squatter {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// The directory is the first wall; the client asks the system who listens, as if there were none.
+    #[tokio::test]
+    async fn a_socket_at_which_another_users_process_listens_is_refused() {
+        let test = "a_socket_at_which_another_users_process_listens_is_refused";
+        if let Some(path) = std::env::var_os(SOCKET) {
+            let _listener = UnixListener::bind(path).expect("the directory stands open");
+            return std::future::pending().await;
+        }
+        if !is_root(test) {
+            return;
+        }
+        let dir = directory(0o777);
+        let endpoint = Endpoint::in_dir(dir.path(), "foreign");
+        // By this name, and not by its path, which may lead through directories that nobody may enter.
+        let squatter = Command::new("/proc/self/exe")
+            .args(["--exact", &format!("transport::tests::foreign::{test}")])
+            .env(SOCKET, endpoint.address())
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .spawn()
+            .expect("the test binary starts");
+        let _squatter = Squatter(squatter);
+        let give_up = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let message = loop {
+            match local::connect(&endpoint).await {
+                Err(Unreachable::NobodyListens) => {}
+                found => break refusal(found),
+            }
+            assert!(tokio::time::Instant::now() < give_up, "nobody listens");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        assert!(message.contains("runs as user 65534, not as user 0"), "{message}");
+    }
+}

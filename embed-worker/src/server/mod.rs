@@ -15,6 +15,7 @@ mod strangers;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use embed_protocol::{StatsSnapshot, WorkerHello};
@@ -58,6 +59,8 @@ pub struct Service {
     pub leases: Leases,
     /// Bytes of texts whose last part has not arrived.
     pub unfinished: assembly::Budget,
+    /// Bytes of answers that no peer has read yet.
+    unread: Arc<AtomicUsize>,
     started: Instant,
     phase: watch::Sender<Phase>,
 }
@@ -70,6 +73,7 @@ impl Service {
             batcher,
             leases: Leases::default(),
             unfinished: assembly::Budget::default(),
+            unread: Arc::default(),
             started: Instant::now(),
             phase: watch::Sender::new(Phase::Serving),
         })
