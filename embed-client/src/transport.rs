@@ -11,6 +11,7 @@ mod tcp;
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
 use embed_protocol::{Endpoint, ErrorCode, Transport};
@@ -69,33 +70,35 @@ enum EndpointError {
     Key(String, #[source] io::Error),
 }
 
-/// Connects to the worker at `endpoint` by a way that `transport` allows.
+/// Connects to the worker at `endpoint` by a way that `transport` allows. Where it has to prove
+/// itself, it may take as long as `patience`.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     transport: Transport,
+    patience: Duration,
 ) -> Result<Reached, Unreachable> {
     check_directory(endpoint.dir())?;
     match transport {
         Transport::Local => {
             local::check_address(endpoint.address())?;
-            local::connect(endpoint).await
+            local::connect(endpoint, patience).await
         }
-        Transport::Auto => match connect_locally(endpoint).await {
-            Err(Unreachable::NobodyListens) => tcp::connect(endpoint).await,
+        Transport::Auto => match connect_locally(endpoint, patience).await {
+            Err(Unreachable::NobodyListens) => tcp::connect(endpoint, patience).await,
             outcome => outcome,
         },
-        Transport::Tcp => match tcp::connect(endpoint).await {
+        Transport::Tcp => match tcp::connect(endpoint, patience).await {
             // A worker that somebody else has started, without this wish.
-            Err(Unreachable::NobodyListens) => connect_locally(endpoint).await,
+            Err(Unreachable::NobodyListens) => connect_locally(endpoint, patience).await,
             outcome => outcome,
         },
     }
 }
 
 /// Connects to the local endpoint, if there can be one.
-async fn connect_locally(endpoint: &Endpoint) -> Result<Reached, Unreachable> {
+async fn connect_locally(endpoint: &Endpoint, patience: Duration) -> Result<Reached, Unreachable> {
     match local::check_address(endpoint.address()) {
-        Ok(()) => local::connect(endpoint).await,
+        Ok(()) => local::connect(endpoint, patience).await,
         Err(_) => Err(Unreachable::NobodyListens),
     }
 }

@@ -177,6 +177,11 @@ impl Endpoint {
         self.beside("lock")
     }
 
+    /// The file in which the worker behind this endpoint says who it is: see [`crate::card`].
+    pub fn card_path(&self) -> PathBuf {
+        self.beside("json")
+    }
+
     /// The file with port and secret of a worker that listens on TCP.
     pub fn tcp_path(&self) -> PathBuf {
         self.beside("tcp")
@@ -187,6 +192,7 @@ impl Endpoint {
         self.beside("pipe")
     }
 
+    /// A file of this endpoint's in the user's directory.
     fn beside(&self, extension: &str) -> PathBuf {
         let name = self.address.file_name().unwrap_or(self.address.as_os_str());
         self.dir.join(name).with_extension(extension)
@@ -270,10 +276,11 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn the_lock_lies_beside_the_socket() {
+    fn lock_and_card_lie_beside_the_socket() {
         let endpoint = Endpoint::in_dir(Path::new("/run/user/1/embed-client"), "ab");
         assert_eq!(endpoint.address(), Path::new("/run/user/1/embed-client/ab.sock"));
         assert_eq!(endpoint.lock_path(), Path::new("/run/user/1/embed-client/ab.lock"));
+        assert_eq!(endpoint.card_path(), Path::new("/run/user/1/embed-client/ab.json"));
         assert_eq!(endpoint.tcp_path(), Path::new("/run/user/1/embed-client/ab.tcp"));
         assert_eq!(Endpoint::at(endpoint.address()), endpoint);
     }

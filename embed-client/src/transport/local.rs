@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use embed_protocol::Endpoint;
 #[cfg(unix)]
@@ -15,7 +16,10 @@ use super::{EndpointError, Reached, Unreachable};
 
 /// Connects to the socket, and asks the system whose process is at its other end.
 #[cfg(unix)]
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<Reached, Unreachable> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    _patience: Duration,
+) -> Result<Reached, Unreachable> {
     let stream = open(endpoint).await?;
     let pid = check_peer(&stream, endpoint)?;
     Ok(Reached { stream: Either::Left(stream), pid })
@@ -24,10 +28,13 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Reached, Unreachable>
 /// Connects to the pipe, if a worker of this user has left its key, and lets it prove itself:
 /// whoever was first may have made a pipe of its name.
 #[cfg(not(unix))]
-pub(super) async fn connect(endpoint: &Endpoint) -> Result<Reached, Unreachable> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<Reached, Unreachable> {
     let key = super::key::read(&endpoint.pipe_path())?.ok_or(Unreachable::NobodyListens)?;
     let mut stream = open(endpoint).await?;
-    super::proof::exchange(&mut stream, &key).await?;
+    super::proof::exchange(&mut stream, &key, patience).await?;
     Ok(Reached { stream: Either::Left(stream), pid: Some(key.pid) })
 }
 

@@ -9,13 +9,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Unreachable;
 
-/// How long a worker may take to accept and prove itself. It does so in a millisecond; a machine that
-/// swaps may take longer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Lets the other side prove that it is the worker that left `key`, then proves the same to it.
 /// Until then it has heard nothing but a random number.
-pub(super) async fn exchange<S>(stream: &mut S, key: &KeyFile) -> Result<(), Unreachable>
+pub(super) async fn exchange<S>(
+    stream: &mut S,
+    key: &KeyFile,
+    patience: Duration,
+) -> Result<(), Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -29,7 +29,7 @@ where
         stream.write_all(&proof.map_err(io::Error::other)?).await?;
         stream.flush().await
     };
-    match tokio::time::timeout(TIMEOUT, proofs).await {
+    match tokio::time::timeout(patience, proofs).await {
         Ok(Ok(())) => Ok(()),
         // It is leaving, or is not the worker: the lock decides who is next.
         Ok(Err(error)) => {

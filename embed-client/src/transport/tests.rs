@@ -13,6 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 /// The worker's secret in these tests.
 const SECRET: [u8; SECRET_BYTES] = [0x5e; SECRET_BYTES];
 
+/// How long a worker may take to prove itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// [`super::connect`], with patience.
+async fn connect(endpoint: &Endpoint, transport: Transport) -> Result<Reached, Unreachable> {
+    super::connect(endpoint, transport, PATIENCE).await
+}
+
 fn directory(mode: u32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     set_permissions(dir.path(), Permissions::from_mode(mode)).expect("is ours");
@@ -330,14 +338,14 @@ mod foreign {
             .spawn()
             .expect("the test binary starts");
         let _squatter = Squatter(squatter);
-        let give_up = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
         let message = loop {
-            match local::connect(&endpoint).await {
+            match local::connect(&endpoint, PATIENCE).await {
                 Err(Unreachable::NobodyListens) => {}
                 found => break refusal(found),
             }
             assert!(tokio::time::Instant::now() < give_up, "nobody listens");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
         assert!(message.contains("runs as user 65534, not as user 0"), "{message}");
     }

@@ -44,7 +44,7 @@ async fn a_worker_on_tcp_serves_and_leaves_nothing_behind() {
     peer.is_served().await;
     let mut names = home.entries();
     names.sort();
-    assert_eq!(names.len(), 2, "key and lock, no socket: {names:?}");
+    assert_eq!(names.len(), 3, "card, key and lock, no socket: {names:?}");
     drop(peer);
     worker.leaves(&home);
 }

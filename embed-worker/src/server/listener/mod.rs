@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
 use embed_protocol::secret::{KeyFile, Secret};
-use embed_protocol::{Endpoint, Transport};
+use embed_protocol::{Endpoint, Transport, WorkerCard};
 use tokio_util::either::Either;
 
 use place::Lock;
@@ -57,6 +57,14 @@ pub enum BindError {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// A predecessor's card cannot be removed.
+    #[error("card `{}`: is of a worker that has gone, and cannot be removed", path.display())]
+    Card {
+        /// The card.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// The socket's path is longer than the system allows.
     #[error("socket `{}`: is {bytes} bytes long, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one, or EMBED_TRANSPORT to `tcp`", address.display())]
@@ -107,7 +115,7 @@ pub enum Claimed {
     Theirs,
 }
 
-/// The right to serve an endpoint; lock and key files go with it.
+/// The right to serve an endpoint; lock, card and key go with it.
 #[derive(Debug)]
 pub struct Claim {
     endpoint: Endpoint,
@@ -132,7 +140,12 @@ impl Claim {
             }
             return Ok(Claimed::Theirs);
         };
-        // A dead worker's port may be anybody's by now.
+        // A killed predecessor's, before anybody can connect and take it for ours.
+        WorkerCard::remove(endpoint).map_err(|source| {
+            let path = endpoint.card_path();
+            BindError::Card { path, source }
+        })?;
+        // Its port may be anybody's by now.
         for path in [endpoint.tcp_path(), endpoint.pipe_path()] {
             place::remove(&path).map_err(|source| BindError::Key { path, source })?;
         }
@@ -194,6 +207,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is still held, so that no successor's files are meant.
+        let _ = WorkerCard::remove(&self.endpoint);
         let _ = place::remove(&self.endpoint.tcp_path());
         let _ = place::remove(&self.endpoint.pipe_path());
     }

@@ -7,8 +7,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use embed_protocol::card::is_only_looked_at;
 
 use super::BindError;
+
+/// How often a lock that is only looked at is tried again, and the pause before: a look takes some
+/// microseconds.
+const LOOKS_MAX: u32 = 50;
+
+/// See [`LOOKS_MAX`].
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Only the user may read and write it.
 #[cfg(unix)]
@@ -26,6 +36,7 @@ impl Lock {
     /// Takes the lock unless somebody has it.
     pub(super) fn take(path: PathBuf) -> Result<Option<Self>, BindError> {
         let failed = |source| BindError::Lock { path: path.clone(), source };
+        let mut looks = LOOKS_MAX;
         loop {
             let file = open_lock(&path).map_err(failed)?;
             if let Some(what) = unsafe_lock(&file).map_err(failed)? {
@@ -33,6 +44,15 @@ impl Lock {
             }
             match file.try_lock() {
                 Ok(()) => {}
+                // Whoever reads cards holds a lock for a moment, but serves nobody.
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    if !is_only_looked_at(&file).map_err(failed)? {
+                        return Ok(None);
+                    }
+                    looks -= 1;
+                    std::thread::sleep(LOOK_PAUSE);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
