@@ -198,7 +198,7 @@ async fn the_secret_is_in_its_file_and_nowhere_else_that_can_be_read() {
     heard(&mut failed).await;
     Peer::open(&home).await.is_served().await;
     let (status, stderr) = worker.end();
-    assert!(status.success() && stderr.contains("TRACE"), "{stderr}");
+    assert!(status.success() && stderr.contains("DEBUG"), "{stderr}");
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     for (name, bytes) in [
         ("arguments", &arguments[..]),
