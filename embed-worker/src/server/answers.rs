@@ -252,12 +252,12 @@ mod tests {
         let (greedy, mut backlog) = answers(&unread);
         greedy.give(of_bytes(ANSWER_BYTES_MAX));
         assert!(greedy.overrun().notified().now_or_never().is_none(), "just as much as may wait");
-        greedy.give(of_bytes(100));
+        greedy.give(of_bytes(1000));
         assert!(greedy.overrun().notified().now_or_never().is_some(), "more than may wait");
         let (modest, _backlog) = answers(&unread);
         modest.give(of_bytes(ANSWER_BYTES_EACH));
         assert!(modest.overrun().notified().now_or_never().is_none(), "its own share is its own");
-        modest.give(of_bytes(100));
+        modest.give(of_bytes(1000));
         assert!(modest.overrun().notified().now_or_never().is_some(), "and no more than that");
         let mut sink = FramedWrite::new(Vec::new(), MessageCodec::default());
         let _ = backlog.write_to(&mut sink).now_or_never();

@@ -179,7 +179,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::time::{Duration, Instant, sleep, timeout};
 
-    const PING: &[u8] = b"\x0a\0\0\0\x81\xa4ping\x81\xa2id\x07";
+    const PING: &[u8] = b"\x0b\0\0\0\x81\xa4ping\x81\xa2id\x07";
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_does_not_come_to_its_end_is_awaited_so_long_and_no_longer() {
