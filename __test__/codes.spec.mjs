@@ -1,14 +1,16 @@
 // The error codes that only a worker in trouble gives, each with what its message has to tell.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
+import { embed } from '../index.js'
 import { worker } from '../scripts/build.mjs'
 import { relayExecutable } from '../scripts/storm/relay.mjs'
+import { DEFAULT_MODEL } from '../scripts/storm/run.mjs'
 import { documentedCodes } from '../scripts/storm/verdict.mjs'
 import { assertGood, node, nothingLeft, until, useRuntime } from './support/runtime.mjs'
 
@@ -52,6 +54,25 @@ answers('newer client', 'EMBED_PROTOCOL', [/client 0\.\d+\.\d+ \(process \d+\) s
 answers('stray answer', 'EMBED_PROTOCOL', [/^worker: an answer to request 1099511627776, which has none outstanding/])
 answers('half a float', 'EMBED_PROTOCOL', [/^worker: a vector of 1534 bytes, not a multiple of 4/])
 answers('cut', 'EMBED_WORKER_UNAVAILABLE', [/^connection to the worker/])
+
+test('EMBED_MODEL_INVALID: which part of the file, where, what was found and what was wanted', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'embed-'))
+  after(() => rmSync(folder, { recursive: true, force: true }))
+  const whole = readFileSync(DEFAULT_MODEL)
+  const damaged = {
+    'cut.gguf': [whole.subarray(0, 20_000_000), /tensor `[a-z0-9._]+`: needs \d+ bytes at \d+, file ends at 20000000/],
+    'head.gguf': [whole.subarray(0, 1000), /file ends at 1000/],
+    'magic.gguf': [Buffer.concat([Buffer.from('GGML'), whole.subarray(4)]), /magic: found `GGML` at byte 0, wanted `GGUF`/],
+    'version.gguf': [Buffer.concat([whole.subarray(0, 4), Buffer.from([9, 0, 0, 0]), whole.subarray(8)]), /version.*9/]
+  }
+  for (const [name, [bytes, words]] of Object.entries(damaged)) {
+    const model = join(folder, name)
+    writeFileSync(model, bytes)
+    const error = await embed('text', { model }).catch((error) => error)
+    assert.match(error.code, /^EMBED_MODEL_(INVALID|UNSUPPORTED)$/, `${name}: ${error.message}`)
+    assert.match(error.message, words, name)
+  }
+})
 
 test('EMBED_OVERLOADED: an interactive text is refused at once, an array waits for room', async () => {
   // Four processes at the same moment, each with as much text under way as one may have, which is half of

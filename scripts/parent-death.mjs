@@ -88,10 +88,20 @@ export async function round(random) {
   }
 }
 
+const OPTIONS = {
+  help: { type: 'boolean', short: 'h', default: false },
+  rounds: { type: 'string', default: '100' },
+  seed: { type: 'string', default: '1' }
+}
+
+const USAGE = 'usage: node scripts/parent-death.mjs [--rounds 100] [--seed 1]'
+
 async function main() {
-  const options = { rounds: { type: 'string', default: '100' }, seed: { type: 'string', default: '1' } }
-  const { rounds, seed } = parseArgs({ options }).values
-  if (!(Number(rounds) >= 1)) throw new Failure(`--rounds ${rounds}: not a number of rounds`)
+  const { help, rounds, seed } = argumentsOf(process.argv.slice(2))
+  if (help) return console.log(USAGE)
+  for (const [name, value] of Object.entries({ rounds, seed })) {
+    if (!(Number.isInteger(Number(value)) && Number(value) >= 1)) throw new Failure(`--${name} ${value}: not a whole number of 1 or more`)
+  }
   if (!(existsSync(worker) && existsSync(addonPath()))) build()
   const random = randomNumbers(Number(seed))
   const results = []
@@ -108,6 +118,14 @@ async function main() {
   for (const { early, goneMs, files } of late) console.log(`BROKEN: ${early ? 'early' : 'late'}, ${goneMs} ms, left: ${files.join(' ') || 'nothing'}`)
   console.log(`${results.length - late.length} of ${results.length} rounds left nothing in time`)
   if (late.length > 0) process.exitCode = 1
+}
+
+function argumentsOf(args) {
+  try {
+    return parseArgs({ args, options: OPTIONS }).values
+  } catch (error) {
+    throw new Failure(`${error.message}\n\n${USAGE}`)
+  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await report(main)

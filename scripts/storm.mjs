@@ -16,7 +16,7 @@ import { parseArgs } from 'node:util'
 
 import { addonPath, build, Failure, report, worker } from './build.mjs'
 import { DEFAULT_MODEL, run } from './storm/run.mjs'
-import { TROUBLES } from './storm/troubles.mjs'
+import { EVERYWHERE, TROUBLES } from './storm/troubles.mjs'
 import { judge, plain, table } from './storm/verdict.mjs'
 
 const OPTIONS = {
@@ -43,6 +43,7 @@ await report(async () => {
   if (values.help) return console.log(USAGE)
   const { trouble, model } = values
   if (!(trouble in TROUBLES)) throw new Failure(`--trouble ${trouble}: not one of ${Object.keys(TROUBLES).join(', ')}`)
+  if (process.platform === 'win32' && !EVERYWHERE.includes(trouble)) throw new Failure(`--trouble ${trouble}: needs Unix`)
   if (!existsSync(model)) throw new Failure(`${model}: no such file`)
   const [processes, seconds] = ['processes', 'seconds'].map((name) => count(name, values[name]))
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : count('seed', values.seed)
@@ -52,7 +53,7 @@ await report(async () => {
   const outcome = await run({ trouble, processes, seconds, seed, model, log: (line) => console.error(line) })
   const verdict = judge(outcome)
   console.log([`trouble: ${trouble}, seed ${seed}`, '', ...table(verdict, outcome)].join('\n'))
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ trouble, processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
   if (verdict.bounds.some(({ ok }) => !ok)) process.exitCode = 1
 })
 

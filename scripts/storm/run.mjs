@@ -40,7 +40,7 @@ const SAMPLE_MS = 1000
 
 /**
  * Runs `processes` users for `seconds`, with blows of `trouble` at random moments after `seed`. Gives
- * `{ users, blows, leftovers, worker }`: what each user wrote down, when each blow fell, what was left,
+ * `{ trouble, users, blows, leftovers, worker }`: what each user wrote down, when each blow fell, what was left,
  * and samples of the workers' memory.
  */
 export async function run({ trouble, processes, seconds, seed, model, load = LOAD, log = () => {} }) {
@@ -73,7 +73,7 @@ export async function run({ trouble, processes, seconds, seed, model, load = LOA
         ...ends.filter(Boolean),
         ...(await left(runtime))
       ]
-      return { users: records, blows, leftovers, worker: worker() }
+      return { trouble, users: records, blows, leftovers, worker: worker() }
     } finally {
       await plague.end()
       users.forEach(({ child }) => child.kill('SIGKILL'))
