@@ -1,12 +1,13 @@
 // The ways between Node and the worker: a socket or pipe, and TCP where there can be none.
 
 import assert from 'node:assert/strict'
-import { readdirSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 
 import { embed } from '../index.js'
-import { assertGood, node, nothingLeft, useRuntime, workers } from './support/runtime.mjs'
+import { assertGood, node, nothingLeft, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
@@ -55,6 +56,53 @@ test('EMBED_TRANSPORT=local forbids that, and says what to do', { skip: process.
   const end = await node(source, { env: { EMBED_RUNTIME_DIR, EMBED_TRANSPORT: 'local' } })
   assertGood(end)
   assert.match(end.stdout, /^EMBED_WORKER_UNAVAILABLE .*103.*EMBED_RUNTIME_DIR/s)
+})
+
+/** A worker on TCP that a program has just left, and the bytes of its key. */
+async function leftAlone(EMBED_RUNTIME_DIR) {
+  await printed({ EMBED_RUNTIME_DIR, EMBED_TRANSPORT: 'tcp', EMBED_IDLE_TIMEOUT: '60' })
+  const [pid] = workers(EMBED_RUNTIME_DIR)
+  const name = readdirSync(EMBED_RUNTIME_DIR).find((file) => file.endsWith('.tcp'))
+  return { pid, key: readFileSync(join(EMBED_RUNTIME_DIR, name)) }
+}
+
+test('who takes the port of a killed worker hears 32 bytes, and the text has its vector', async () => {
+  const EMBED_RUNTIME_DIR = fresh('taken')
+  const { pid, key } = await leftAlone(EMBED_RUNTIME_DIR)
+  process.kill(pid, 'SIGKILL')
+  const heard = []
+  const impostor = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.on('data', (bytes) => {
+      heard.push(bytes)
+      // Two times what it has heard is as long as a worker's answer.
+      socket.write(Buffer.concat([bytes, bytes]))
+    })
+  })
+  await until(() => !workers(EMBED_RUNTIME_DIR).includes(pid))
+  const port = key.readUInt16LE(12)
+  await new Promise((resolve, reject) => impostor.on('error', reject).listen(port, '127.0.0.1', resolve))
+  try {
+    const { vector } = await printed({ EMBED_RUNTIME_DIR, EMBED_TRANSPORT: 'tcp' })
+    assert.equal(vector.length, 384)
+  } finally {
+    impostor.close()
+  }
+  const secret = key.subarray(18)
+  assert.ok(heard.length > 0, 'the client looked there first')
+  for (const bytes of heard) {
+    assert.equal(bytes.length, 32)
+    assert.notDeepEqual(bytes, secret)
+  }
+})
+
+test('a worker on TCP that hangs is ended and replaced', { skip: process.platform === 'win32' }, async () => {
+  const EMBED_RUNTIME_DIR = fresh('hangs')
+  const { pid } = await leftAlone(EMBED_RUNTIME_DIR)
+  process.kill(pid, 'SIGSTOP')
+  const { vector } = await printed({ EMBED_RUNTIME_DIR, EMBED_TRANSPORT: 'tcp' })
+  assert.equal(vector.length, 384)
+  assert.ok(!workers(EMBED_RUNTIME_DIR).includes(pid), 'it is gone')
 })
 
 test('clients with another wish share the worker that is there', async () => {
