@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use embed_protocol::{
-    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerCard, WorkerHello,
+    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Transport, WorkerCard,
+    WorkerHello,
 };
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub(super) struct ServeArgs {
     /// Seconds to stay after the last client has gone
     #[arg(long, env = "EMBED_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT.as_secs_f64(), value_parser = seconds)]
     idle_timeout: f64,
+    /// `local`: a socket or pipe; `tcp`: a port on 127.0.0.1; `auto`: the first unless it cannot be made
+    #[arg(long, env = "EMBED_TRANSPORT", value_name = "KIND", default_value = "auto")]
+    transport: Transport,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -50,7 +54,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
-    Ready { endpoint: &'a str, pid: u32 },
+    Ready { endpoint: &'a str, transport: &'a str, pid: u32 },
     Exists { endpoint: &'a str },
     Error { code: ErrorCode, message: &'a str },
 }
@@ -83,7 +87,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         }
     };
     // The lock before the model: of many workers that are started at once, all but one leave here.
-    let claim = match Claim::take(&endpoint).map_err(|error| unavailable(&error))? {
+    let claim = match Claim::take(&endpoint, args.transport).map_err(|error| unavailable(&error))? {
         Claimed::Ours(claim) => claim,
         Claimed::Theirs => {
             let line = Line::Exists { endpoint: &endpoint.to_string() };
@@ -105,10 +109,11 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
         leave_card(&endpoint, &model);
-        let ready = Ready::here(&endpoint);
+        let ready = Ready::here(&listener);
         let service = Service::new(hello, batcher);
         let signal = stop_signal();
-        say(&Line::Ready { endpoint: &ready.endpoint.to_string_lossy(), pid: ready.pid })
+        let Ready { endpoint, transport, pid } = ready;
+        say(&Line::Ready { endpoint: &endpoint.to_string_lossy(), transport, pid })
             .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
         let idle_timeout = Duration::from_secs_f64(args.idle_timeout);
         serve(&service, listener, idle_timeout, signal).await;

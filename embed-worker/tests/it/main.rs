@@ -7,9 +7,12 @@ mod fixtures;
 mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
+#[cfg(target_os = "linux")]
+mod other_user;
 mod process_management;
 mod server;
 mod support;
+mod tcp;
 mod tidy;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;
