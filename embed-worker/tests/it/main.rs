@@ -4,12 +4,15 @@
 
 mod bench;
 mod fixtures;
+mod fuzz_corpus;
 mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
+mod model_file;
 mod process_management;
 mod server;
 mod support;
 mod tidy;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;
+mod verify;
