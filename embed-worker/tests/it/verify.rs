@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use embed_worker::gguf::GgufFile;
+use embed_worker::kernels::DType;
 use serde_json::Value;
 
 use crate::support::gguf_writer::GgufWriter;
@@ -91,9 +92,15 @@ fn a_damaged_scale_is_found_in_every_tensor() {
     let bytes = std::fs::read(tiny_model()).expect("committed");
     let file = GgufFile::from_bytes(bytes).expect("sound");
     for tensor in file.tensors() {
-        // The upper half of the first scale, or of the first number.
-        let upper = if tensor.dtype().block_elements() == 1 { 2 } else { 0 };
-        let place = tensor.offset() + upper;
+        let place = tensor.offset()
+            + match tensor.dtype() {
+                // The upper half of the first number.
+                DType::F32 => 2,
+                // The scale of the first block.
+                DType::Q4_0 => 0,
+                DType::Q6_K => 208,
+                dtype => panic!("{}: {dtype} is not in this model", tensor.name()),
+            };
         let (_folder, path) =
             damaged(&tiny_model(), |bytes| bytes[place..][..2].copy_from_slice(&[0xff, 0x7f]));
         let (code, report, checks) = report(&path, &[]);
