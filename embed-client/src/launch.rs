@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::EmbedError;
 use crate::options::ClientOptions;
+use crate::process::kill;
 
 /// Longest first line that is believed to be the worker's.
 const FIRST_LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -29,6 +30,10 @@ const LAST_WORDS_BYTES_MAX: usize = 2048;
 
 /// How long the end of a worker that has closed its connection is awaited, for the error message.
 const EXIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a worker may take until it is ready or says why not. It maps its model and reads of it
+/// what a vocabulary needs: milliseconds, or seconds from a cold disk.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stack of a thread that only reads a pipe.
 const WATCHER_STACK_BYTES: usize = 128 * 1024;
@@ -40,6 +45,15 @@ pub(crate) enum Launched {
     Ready(Arc<Witness>),
     /// Another worker serves this endpoint, or is about to.
     Exists,
+}
+
+/// Why no worker was started.
+#[derive(Debug)]
+pub(crate) enum NotLaunched {
+    /// It ended, or did not say what a worker says. The next one may do better.
+    Died(EmbedError),
+    /// It said why it cannot serve, or there is none: the next one would say the same.
+    Refused(EmbedError),
 }
 
 /// The first line of a worker's stdout.
@@ -72,7 +86,15 @@ enum LaunchError {
 pub(crate) async fn launch(
     options: &ClientOptions,
     endpoint: &Endpoint,
-) -> Result<Launched, EmbedError> {
+) -> Result<Launched, NotLaunched> {
+    launch_within(options, endpoint, START_PATIENCE).await
+}
+
+async fn launch_within(
+    options: &ClientOptions,
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<Launched, NotLaunched> {
     let worker = &options.worker;
     let child = spawn(options, endpoint).map_err(|error| {
         unavailable(match error.kind() {
@@ -83,8 +105,18 @@ pub(crate) async fn launch(
     let pid = child.id();
     let (first_line, witness) = watch_over(child)
         .map_err(|error| unavailable(LaunchError::Spawn(worker.clone(), error)))?;
-    // A closed channel is a pipe that ended without a line.
-    let line = first_line.await.unwrap_or_default();
+    let line = match tokio::time::timeout(patience, first_line).await {
+        // A closed channel is a pipe that ended without a line.
+        Ok(line) => line.unwrap_or_default(),
+        // It holds its endpoint's lock and would keep every successor from it.
+        Err(_) => {
+            tracing::warn!(pid, "ending a worker that does not get ready");
+            if let Err(error) = kill(pid) {
+                tracing::warn!(pid, %error, "a worker that does not get ready cannot be ended");
+            }
+            String::new()
+        }
+    };
     if line.trim().is_empty() {
         let (exit, last_words) = (witness.exit().await, witness.last_words());
         return Err(unavailable(LaunchError::Ended { worker: worker.clone(), exit, last_words }));
@@ -95,7 +127,12 @@ pub(crate) async fn launch(
             Ok(Launched::Ready(witness))
         }
         Ok(FirstLine::Exists {}) => Ok(Launched::Exists),
-        Ok(FirstLine::Error { code, message }) => Err(EmbedError::new(code, message)),
+        Ok(FirstLine::Error { code: ErrorCode::WorkerUnavailable, message }) => {
+            Err(NotLaunched::Died(EmbedError::new(ErrorCode::WorkerUnavailable, message)))
+        }
+        Ok(FirstLine::Error { code, message }) => {
+            Err(NotLaunched::Refused(EmbedError::new(code, message)))
+        }
         Err(source) => {
             let line = line.chars().take(200).collect();
             Err(unavailable(LaunchError::Unintelligible { worker: worker.clone(), line, source }))
@@ -103,17 +140,17 @@ pub(crate) async fn launch(
     }
 }
 
-fn unavailable(error: LaunchError) -> EmbedError {
+fn unavailable(error: LaunchError) -> NotLaunched {
     let message = error.to_string();
+    let code = ErrorCode::WorkerUnavailable;
     match error {
-        LaunchError::NotFound(_) | LaunchError::Ended { .. } => {
-            EmbedError::new(ErrorCode::WorkerUnavailable, message)
-        }
+        LaunchError::NotFound(_) => NotLaunched::Refused(EmbedError::new(code, message)),
+        LaunchError::Ended { .. } => NotLaunched::Died(EmbedError::new(code, message)),
         LaunchError::Spawn(_, source) => {
-            EmbedError::with_source(ErrorCode::WorkerUnavailable, message, source)
+            NotLaunched::Died(EmbedError::with_source(code, message, source))
         }
         LaunchError::Unintelligible { source, .. } => {
-            EmbedError::with_source(ErrorCode::WorkerUnavailable, message, source)
+            NotLaunched::Died(EmbedError::with_source(code, message, source))
         }
     }
 }
@@ -298,12 +335,32 @@ mod tests {
             ClientOptions::new(&model, &self.dir.path().join("worker"))
         }
 
-        async fn launch(&self) -> Result<Launched, EmbedError> {
+        async fn launch(&self) -> Result<Launched, NotLaunched> {
             launch(&self.options(), &Endpoint::in_dir(self.dir.path(), "test")).await
         }
 
-        async fn error(&self) -> EmbedError {
-            self.launch().await.expect_err("does not start")
+        async fn launch_within(&self, patience: Duration) -> Result<Launched, NotLaunched> {
+            let endpoint = Endpoint::in_dir(self.dir.path(), "test");
+            launch_within(&self.options(), &endpoint, patience).await
+        }
+
+        /// The error of a worker after which another one is tried.
+        async fn death(&self) -> EmbedError {
+            died(self.launch().await)
+        }
+    }
+
+    fn died(launched: Result<Launched, NotLaunched>) -> EmbedError {
+        match launched {
+            Err(NotLaunched::Died(error)) => error,
+            other => panic!("did not die: {other:?}"),
+        }
+    }
+
+    fn refused(launched: Result<Launched, NotLaunched>) -> EmbedError {
+        match launched {
+            Err(NotLaunched::Refused(error)) => error,
+            other => panic!("did not refuse: {other:?}"),
         }
     }
 
@@ -330,13 +387,13 @@ mod tests {
             r#"echo '{"error":{"code":"EMBED_MODEL_INVALID","message":"no magic"}}'; exit 1"#,
         )
         .await;
-        let error = script.error().await;
+        let error = refused(script.launch().await);
         assert_eq!((error.code(), error.message()), (ErrorCode::ModelInvalid, "no magic".into()));
     }
 
     #[tokio::test]
     async fn a_worker_that_dies_silently_is_described() {
-        let error = Script::new("echo 'illegal instruction' >&2; kill -9 $$").await.error().await;
+        let error = Script::new("echo 'illegal instruction' >&2; kill -9 $$").await.death().await;
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
         let message = error.message();
         assert!(message.contains("signal: 9"), "{message}");
@@ -344,8 +401,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_worker_that_does_not_get_ready_is_ended() {
+        let script = Script::new("exec sleep 1000").await;
+        let launched = script.launch_within(Duration::from_millis(50)).await;
+        let message = died(launched).message();
+        assert!(message.contains("signal: 9"), "{message}");
+    }
+
+    #[tokio::test]
     async fn a_worker_that_talks_nonsense_is_quoted() {
-        let message = Script::new("echo hello").await.error().await.message();
+        let message = Script::new("echo hello").await.death().await.message();
         assert!(message.contains("said `hello"), "{message}");
     }
 
@@ -353,7 +418,7 @@ mod tests {
     async fn a_missing_worker_is_named_with_the_cure() {
         let mut options = Script::new("").await.options();
         options.worker = "/no/such/embed-worker".into();
-        let error = launch(&options, &Endpoint::at("/no/such.sock")).await.expect_err("missing");
+        let error = refused(launch(&options, &Endpoint::at("/no/such.sock")).await);
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
         let message = error.message();
         assert!(message.contains("/no/such/embed-worker"), "{message}");
@@ -366,7 +431,7 @@ mod tests {
             r"i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1",
         )
         .await;
-        let message = script.error().await.message();
+        let message = script.death().await.message();
         assert!(message.ends_with("line 1999"), "{message}");
         assert!(message.len() < LAST_WORDS_BYTES_MAX + 300, "{} bytes", message.len());
     }
@@ -377,7 +442,7 @@ mod tests {
         let mut options = script.options();
         options.idle_timeout = Duration::from_millis(1500);
         let endpoint = Endpoint::in_dir(script.dir.path(), "test");
-        let error = launch(&options, &endpoint).await.expect_err("exits");
+        let error = died(launch(&options, &endpoint).await);
         let wanted = format!(
             "serve --model {} --endpoint {endpoint} --idle-timeout 1.5 / SECRET=",
             options.model.display()

@@ -20,7 +20,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Names, besides those that begin with `EMBED_`, that a worker inherits: what the system needs to
 /// run a program, and where a user's files are. Nothing else of the caller's environment, which may
 /// hold secrets, outlives it in a worker.
-const INHERITED: [&str; 12] = [
+const INHERITED: [&str; 13] = [
     "HOME",
     "LANG",
     "LOCALAPPDATA",
@@ -32,6 +32,7 @@ const INHERITED: [&str; 12] = [
     "TMPDIR",
     "USERNAME",
     "USERPROFILE",
+    "XDG_CACHE_HOME",
     "XDG_RUNTIME_DIR",
 ];
 
@@ -88,6 +89,17 @@ fn is_inherited(name: &OsStr) -> bool {
         || INHERITED.iter().any(|inherited| name.eq_ignore_ascii_case(inherited))
 }
 
+/// What a caller gets when no worker can be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// The error that says why.
+    #[default]
+    None,
+    /// A deterministic hash embedding of the model's length, marked as such: see
+    /// [`crate::Embedding::degraded`].
+    Hash,
+}
+
 /// How one text is to be embedded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedOptions {
@@ -101,6 +113,8 @@ pub struct EmbedOptions {
     pub priority: Priority,
     /// How long it may take, from the moment it is sent or a worker is sought for it.
     pub timeout: Duration,
+    /// What to give when no worker can be had.
+    pub fallback: Fallback,
 }
 
 impl Default for EmbedOptions {
@@ -111,6 +125,7 @@ impl Default for EmbedOptions {
             dimensions: None,
             priority: Priority::Interactive,
             timeout: TIMEOUT_DEFAULT,
+            fallback: Fallback::None,
         }
     }
 }

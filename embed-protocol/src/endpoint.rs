@@ -118,11 +118,21 @@ impl Endpoint {
 
     /// The file whose exclusive lock makes the worker behind this endpoint the only one.
     pub fn lock_path(&self) -> PathBuf {
+        self.beside("lock")
+    }
+
+    /// The file in which the worker behind this endpoint says who it is: see [`crate::card`].
+    pub fn card_path(&self) -> PathBuf {
+        self.beside("json")
+    }
+
+    /// A file of this endpoint's in the user's directory.
+    fn beside(&self, extension: &str) -> PathBuf {
         if cfg!(windows) {
             let name = self.address.file_name().unwrap_or(self.address.as_os_str());
-            runtime_dir().join(name).with_extension("lock")
+            runtime_dir().join(name).with_extension(extension)
         } else {
-            self.address.with_extension("lock")
+            self.address.with_extension(extension)
         }
     }
 }
@@ -204,10 +214,11 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn the_lock_lies_beside_the_socket() {
+    fn lock_and_card_lie_beside_the_socket() {
         let endpoint = Endpoint::in_dir(Path::new("/run/user/1/embed-client"), "ab");
         assert_eq!(endpoint.address(), Path::new("/run/user/1/embed-client/ab.sock"));
         assert_eq!(endpoint.lock_path(), Path::new("/run/user/1/embed-client/ab.lock"));
+        assert_eq!(endpoint.card_path(), Path::new("/run/user/1/embed-client/ab.json"));
     }
 
     #[test]

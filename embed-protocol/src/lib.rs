@@ -2,17 +2,20 @@
 //!
 //! Two programs must agree on these bytes, so both compile this crate: [`message`] says what
 //! travels, [`frame`] how it is cut into frames, [`vector`] how a vector looks inside one,
-//! [`error_code`] what may go wrong, and [`endpoint`] where the two meet.
+//! [`error_code`] what may go wrong, [`endpoint`] where the two meet, and [`card`] what a worker
+//! leaves there for those who cannot ask it.
 //! PROTOCOL.md describes the same in prose, with real bytes.
 //!
 //! The crate opens no socket, spawns nothing and holds no `unsafe`.
 
+pub mod card;
 pub mod endpoint;
 pub mod error_code;
 pub mod frame;
 pub mod message;
 pub mod vector;
 
+pub use card::WorkerCard;
 pub use endpoint::{Endpoint, ModelIdentity};
 pub use error_code::ErrorCode;
 pub use frame::{FrameError, MessageCodec};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use embed_client::{EmbedError, EmbedOptions, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
+use embed_client::{EmbedError, EmbedOptions, Fallback, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
 use napi::bindgen_prelude::*;
 use napi::{Env, Unknown, ValueType};
 
@@ -15,20 +15,28 @@ use crate::errors::{Checked, Rejection};
 use crate::progress::OnProgress;
 
 /// Every option that this version knows, as `index.d.ts` declares them.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "model",
     "truncate",
     "dimensions",
     "normalize",
     "priority",
     "timeoutMs",
+    "fallback",
     "signal",
     "onProgress",
 ];
 
 /// Options of later versions: refused by name, since ignoring them would give other vectors than the
 /// caller believes to have.
-const OPTIONS_TO_COME: [&str; 2] = ["task", "fallback"];
+const OPTIONS_TO_COME: [&str; 1] = ["task"];
+
+/// What is taken for the `fallback` option where a call has none.
+const FALLBACK_VARIABLE: &str = "EMBED_FALLBACK";
+
+/// Elements of an array that are copied at a time. A copy of all would be as large as the array claims to
+/// be: `Array(2 ** 32 - 1)` holds nothing, and its copy gigabytes.
+const SLICE_TEXTS: u32 = 1024;
 
 /// Longest time limit: 2^31 - 1 ms, as in `setTimeout`.
 const TIMEOUT_MS_MAX: f64 = 2_147_483_647.0;
@@ -58,22 +66,28 @@ impl Input {
                 describe(value)?
             )));
         }
-        // A plain copy: holes are undefined in it, and getters and proxies have had their say.
         let array_class: Object = global(env, "Array")?;
-        let from: Function<Unknown, Array> = property(env, array_class, "from")?;
-        let array = from.bind(array_class)?.call(value)?;
-        let mut texts = Vec::with_capacity(array.len() as usize);
-        for text_idx in 0..array.len() {
-            let element = array.get::<Unknown>(text_idx)?;
-            match element {
-                Some(element) if element.get_type()? == ValueType::String => {
-                    texts.push(text(element)?);
-                }
-                element => {
-                    let found = element.map_or(Ok("nothing".to_owned()), describe)?;
-                    return Err(Rejection::argument(format!(
-                        "texts[{text_idx}]: found {found}, wanted a string"
-                    )));
+        let prototype: Object = property(env, array_class, "prototype")?;
+        let slice: Function<FnArgs<(u32, u32)>, Array> = property(env, prototype, "slice")?;
+        let slice = slice.bind(value)?;
+        let n_texts = value.coerce_to_object()?.get_array_length()?;
+        // Not reserved at once: an array of holes may claim any length.
+        let mut texts = Vec::new();
+        for first in (0..n_texts).step_by(SLICE_TEXTS as usize) {
+            // A plain copy: holes are undefined in it, and getters have had their say.
+            let end = first.saturating_add(SLICE_TEXTS).min(n_texts);
+            let copy = slice.call((first, end).into())?;
+            for text_idx in first..end {
+                match copy.get::<Unknown>(text_idx - first)? {
+                    Some(element) if element.get_type()? == ValueType::String => {
+                        texts.push(text(element)?);
+                    }
+                    element => {
+                        let found = element.map_or(Ok("nothing".to_owned()), describe)?;
+                        return Err(Rejection::argument(format!(
+                            "texts[{text_idx}]: found {found}, wanted a string"
+                        )));
+                    }
                 }
             }
         }
@@ -110,13 +124,16 @@ pub(crate) struct Options<'env> {
     normalize: Option<bool>,
     priority: Option<Priority>,
     timeout: Option<Duration>,
+    fallback: Fallback,
 }
 
 impl<'env> Options<'env> {
     /// Reads an options object, or `undefined`.
     pub(crate) fn read(env: &'env Env, value: Unknown<'env>) -> Checked<Self> {
         match value.get_type()? {
-            ValueType::Undefined => return Ok(Self::default()),
+            ValueType::Undefined => {
+                return Ok(Self { fallback: fallback_of_environment()?, ..Self::default() });
+            }
             ValueType::Object if !value.is_array()? => {}
             _ => {
                 let found = describe(value)?;
@@ -144,6 +161,10 @@ impl<'env> Options<'env> {
             normalize: get("normalize")?.boolean()?,
             priority: get("priority")?.priority()?,
             timeout: get("timeoutMs")?.milliseconds()?,
+            fallback: match get("fallback")?.fallback()? {
+                Some(fallback) => fallback,
+                None => fallback_of_environment()?,
+            },
             signal: get("signal")?.signal(env)?,
             on_progress: callback(env, object)?,
         })
@@ -161,6 +182,7 @@ impl<'env> Options<'env> {
             dimensions: self.dimensions,
             priority: self.priority.unwrap_or(priority),
             timeout: self.timeout.unwrap_or(TIMEOUT_DEFAULT),
+            fallback: self.fallback,
         }
     }
 }
@@ -240,6 +262,14 @@ impl<'env> Given<'env> {
         }
     }
 
+    fn fallback(&self) -> Checked<Option<Fallback>> {
+        let wanted = "'none' or 'hash'";
+        match self.string(wanted)? {
+            None => Ok(None),
+            Some(name) => fallback(&name).map(Some).ok_or_else(|| self.wrong(wanted)),
+        }
+    }
+
     fn signal(&self, env: &'env Env) -> Checked<Option<Signal<'env>>> {
         if self.value.get_type()? == ValueType::Undefined {
             return Ok(None);
@@ -249,6 +279,28 @@ impl<'env> Given<'env> {
             None => Err(self.wrong("an AbortSignal")),
         }
     }
+}
+
+fn fallback(name: &str) -> Option<Fallback> {
+    match name {
+        "none" => Some(Fallback::None),
+        "hash" => Some(Fallback::Hash),
+        _ => None,
+    }
+}
+
+/// What [`FALLBACK_VARIABLE`] says; it is asked at every call, on the JavaScript thread.
+fn fallback_of_environment() -> Checked<Fallback> {
+    let name = std::env::var_os(FALLBACK_VARIABLE).unwrap_or_default();
+    if name.is_empty() {
+        return Ok(Fallback::None);
+    }
+    name.to_str().and_then(fallback).ok_or_else(|| {
+        Rejection::argument(format!(
+            "environment variable {FALLBACK_VARIABLE}: found '{}', wanted 'none' or 'hash'",
+            name.display()
+        ))
+    })
 }
 
 /// The `onProgress` option, which napi types only as it is read.

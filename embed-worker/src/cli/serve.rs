@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use embed_protocol::{
-    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerHello,
+    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerCard, WorkerHello,
 };
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -107,6 +107,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| unavailable(&error))?;
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
+        leave_card(&endpoint, &model);
         let ready = Ready::here(&endpoint);
         let service = Service::new(hello, batcher);
         let signal = stop_signal();
@@ -185,6 +186,16 @@ fn hello(engine: &Engine) -> WorkerHello {
             quantization: info.quantization.clone(),
             fingerprint: info.fingerprint.clone(),
         },
+    }
+}
+
+/// Says who serves here. A worker without a card serves as well; it only cannot be found by others.
+fn leave_card(endpoint: &Endpoint, model: &Path) {
+    let model = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let card = WorkerCard::here(endpoint, &model, env!("CARGO_PKG_VERSION"));
+    if let Err(error) = card.write(endpoint) {
+        let path = endpoint.card_path();
+        tracing::warn!(%error, path = %path.display(), "cannot write this worker's card");
     }
 }
 

@@ -41,13 +41,14 @@ struct Line {
 }
 
 /// The user's directory for what may be lost: `EMBED_CACHE_DIR`, else `embed-client` where the system
-/// wants caches; none if nobody says where that is.
+/// wants caches; none if nobody says where that is. Paths that are not absolute mean nothing, since a
+/// worker runs in a directory that nobody has chosen.
 pub(super) fn cache_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable(CACHE_DIR_VARIABLE) {
-        return Some(dir.into());
-    }
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    if let Some(dir) = variable(CACHE_DIR_VARIABLE).map(PathBuf::from).and_then(absolute) {
+        return Some(dir);
+    }
     let named = if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_CACHE_HOME" };
     let named = variable(named).map(PathBuf::from).and_then(absolute);
     let usual = if cfg!(windows) {

@@ -7,12 +7,21 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use embed_protocol::Endpoint;
+use embed_protocol::card::is_only_looked_at;
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
+use embed_protocol::{Endpoint, WorkerCard};
 use interprocess::local_socket::tokio::prelude::*;
 use interprocess::local_socket::tokio::{Listener as SocketListener, Stream};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+
+/// How often a lock that is only looked at is tried again, and the pause before: a look takes some
+/// microseconds.
+const LOOKS_MAX: u32 = 50;
+
+/// See [`LOOKS_MAX`].
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why an endpoint cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +58,14 @@ pub enum BindError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A predecessor's card cannot be removed.
+    #[error("card `{}`: is of a worker that has gone, and cannot be removed", path.display())]
+    Card {
+        /// The card.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The socket or pipe cannot be made.
     #[error("endpoint `{}`: cannot be made", address.display())]
     Listen {
@@ -68,7 +85,7 @@ pub enum Claimed {
     Theirs,
 }
 
-/// The right to serve an endpoint; the lock file goes with it.
+/// The right to serve an endpoint; lock file and card go with it.
 #[derive(Debug)]
 pub struct Claim {
     endpoint: Endpoint,
@@ -89,10 +106,20 @@ impl Claim {
             private_dir(dir)?;
         }
         let failed = |source| BindError::Lock { path: lock_path.clone(), source };
+        let mut looks = LOOKS_MAX;
         loop {
             let lock = open_lock(&lock_path).map_err(failed)?;
             match lock.try_lock() {
                 Ok(()) => {}
+                // Whoever reads cards holds a lock for a moment, but serves nobody.
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    if !is_only_looked_at(&lock).map_err(failed)? {
+                        return Ok(Claimed::Theirs);
+                    }
+                    looks -= 1;
+                    std::thread::sleep(LOOK_PAUSE);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Ok(Claimed::Theirs),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
@@ -100,6 +127,11 @@ impl Claim {
             // lock that we hold is of a file that nobody finds any more.
             if is_still_at(&lock, &lock_path) {
                 let claim = Self { endpoint: endpoint.clone(), lock_path, _lock: lock };
+                // A killed predecessor's, before anybody can connect and take it for ours.
+                WorkerCard::remove(endpoint).map_err(|source| {
+                    let path = endpoint.card_path();
+                    BindError::Card { path, source }
+                })?;
                 return Ok(Claimed::Ours(claim));
             }
         }
@@ -130,6 +162,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is still held, so that no successor's file is meant.
+        let _ = WorkerCard::remove(&self.endpoint);
         let _ = std::fs::remove_file(&self.lock_path);
     }
 }

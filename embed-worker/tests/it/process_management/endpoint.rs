@@ -1,5 +1,10 @@
 //! One worker at an endpoint, whatever lies there and whoever else wants it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use embed_protocol::card::list;
+use embed_protocol::{Endpoint, WorkerCard};
+
 use super::serve;
 use crate::support::peer::Peer;
 use crate::support::worker::{Home, Worker, tiny_model};
@@ -40,17 +45,60 @@ async fn what_a_killed_worker_left_is_taken_over() {
     let (home, killed) = serve("30");
     let mut peer = Peer::open(&home).await;
     peer.is_served().await;
+    assert_eq!(card(&home).map(|card| card.pid), Some(killed.pid()));
     killed.kill();
     assert_eq!(peer.next().await, None);
+    assert_eq!(card(&home), None, "a dead worker's");
     if cfg!(unix) {
-        assert_eq!(home.entries().len(), 2, "a killed worker leaves socket and lock");
+        assert_eq!(home.entries().len(), 3, "a killed worker leaves socket, lock and card");
     }
     let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
     let (mut peer, hello) = Peer::introduced(&home).await;
     assert_eq!(hello.pid, successor.pid());
+    assert_eq!(card(&home).map(|card| card.pid), Some(successor.pid()));
     peer.is_served().await;
     drop(peer);
     successor.leaves(&home);
+}
+
+/// The card of the worker that serves here.
+fn card(home: &Home) -> Option<WorkerCard> {
+    let mut cards = list(home.path()).expect("readable");
+    assert!(cards.len() <= 1, "{cards:?}");
+    cards.pop()
+}
+
+#[test]
+fn a_ready_worker_has_left_its_card() {
+    let (home, worker) = serve("30");
+    let card = card(&home).expect("a card");
+    assert_eq!(card.pid, worker.pid());
+    assert_eq!(Endpoint::at(card.endpoint), home.endpoint());
+    let model = tiny_model().canonicalize().expect("committed");
+    assert_eq!(card.model, model.to_string_lossy());
+    assert_eq!(card.version, env!("CARGO_PKG_VERSION"));
+    let year_2020 = 1_577_836_800_000;
+    assert!(card.started_ms > year_2020, "{}", card.started_ms);
+}
+
+/// Whoever reads cards looks at the lock; a worker that starts meanwhile must not take that for a
+/// worker that serves.
+#[test]
+fn a_lock_that_is_looked_at_is_not_held() {
+    let (home, killed) = serve("30");
+    killed.kill();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                card(&home);
+            }
+        });
+        for _ in 0..10 {
+            Worker::ready(&mut home.serve(&tiny_model())).kill();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[cfg(unix)]

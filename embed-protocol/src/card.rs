@@ -1,0 +1,314 @@
+//! The card that a worker leaves beside its lock: who serves an endpoint, for those who cannot ask it.
+//!
+//! A worker that hangs introduces itself to nobody, and its lock file cannot be read on Windows while
+//! it is locked; so what must be known of it then stands in a file of its own.
+//! The card is only true while the lock is held: one whose worker was killed is passed over here, and
+//! removed by the next worker of its endpoint.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Endpoint;
+
+/// Most bytes of a card: twice the longest path of any system (32,767 characters on Windows, up to
+/// three bytes each), and room for the rest.
+pub const CARD_BYTES_MAX: u64 = 256 * 1024;
+
+/// Most entries of a directory that are looked at for cards: more than a user has workers, and a bound
+/// for a directory that something else has filled.
+pub const CARDS_MAX: usize = 4096;
+
+/// What a file with a card ends in.
+const EXTENSION: &str = "json";
+
+/// What a card ends in while it is written: readers never see half of one.
+const UNFINISHED_EXTENSION: &str = "json-new";
+
+/// What tells of a worker from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerCard {
+    /// Process id.
+    pub pid: u32,
+    /// Version of the worker's package.
+    pub version: String,
+    /// Path of the model file, to be read by a person: bytes that are no Unicode are replaced.
+    pub model: String,
+    /// When the worker began to listen, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Where it listens: see [`Endpoint::at`].
+    pub endpoint: String,
+}
+
+impl WorkerCard {
+    /// The card of this process, which serves `model` at `endpoint` from now on.
+    pub fn here(endpoint: &Endpoint, model: &Path, version: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            pid: std::process::id(),
+            version: version.to_owned(),
+            model: model.to_string_lossy().into_owned(),
+            started_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            endpoint: endpoint.address().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The card of the worker that holds the lock of `endpoint`; `None` if nobody does, or whoever
+    /// does has written none yet.
+    ///
+    /// A worker removes its predecessor's card before it listens: so what is read after a connection
+    /// was accepted is the card of the worker that accepted it, if it still runs.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, has more than [`CARD_BYTES_MAX`] bytes, or is no card
+    /// ([`io::ErrorKind::InvalidData`]).
+    pub fn read(endpoint: &Endpoint) -> io::Result<Option<Self>> {
+        Self::read_at(&endpoint.card_path(), &endpoint.lock_path())
+    }
+
+    /// Writes the card of `endpoint` in one step; to be called by the holder of its lock.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot write, or the card would have more than [`CARD_BYTES_MAX`] bytes.
+    pub fn write(&self, endpoint: &Endpoint) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        if text.len() as u64 > CARD_BYTES_MAX {
+            let message = format!(
+                "card: would have {} bytes, at most {CARD_BYTES_MAX} are possible",
+                text.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let path = endpoint.card_path();
+        let unfinished = path.with_extension(UNFINISHED_EXTENSION);
+        // What a predecessor may have left; nobody else writes here.
+        remove_if_there(&unfinished)?;
+        let written = create(&unfinished)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| std::fs::rename(&unfinished, &path));
+        if written.is_err() {
+            let _ = remove_if_there(&unfinished);
+        }
+        written
+    }
+
+    /// Removes the card of `endpoint`, whoever wrote it; to be called by the holder of its lock.
+    ///
+    /// # Errors
+    ///
+    /// The system cannot remove it; that there is none is no error.
+    pub fn remove(endpoint: &Endpoint) -> io::Result<()> {
+        let path = endpoint.card_path();
+        remove_if_there(&path.with_extension(UNFINISHED_EXTENSION))?;
+        remove_if_there(&path)
+    }
+
+    fn read_at(path: &Path, lock: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.take(CARD_BYTES_MAX + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > CARD_BYTES_MAX {
+            let message =
+                format!("card: has more than the {CARD_BYTES_MAX} bytes that one may have");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        if !is_held(lock)? {
+            return Ok(None);
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
+
+/// The cards of all workers that run in `dir`, the oldest first.
+///
+/// What is no card, and the card of a worker that has gone, is passed over. A directory that does not
+/// exist has none.
+///
+/// # Errors
+///
+/// The directory cannot be read.
+pub fn list(dir: &Path) -> io::Result<Vec<WorkerCard>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut cards = Vec::new();
+    for entry in entries.take(CARDS_MAX) {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION)
+            && let Ok(Some(card)) = WorkerCard::read_at(&path, &path.with_extension("lock"))
+        {
+            cards.push(card);
+        }
+    }
+    cards.sort_by_key(|card| (card.started_ms, card.pid));
+    Ok(cards)
+}
+
+/// Whether somebody holds the lock at `path`.
+///
+/// Looking takes the lock for a moment, shared; whoever wants it alone tells that from its being held
+/// (see [`is_only_looked_at`]).
+fn is_held(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(lock) => Ok(!is_only_looked_at(&lock)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a lock that could not be had alone is held by nobody, only looked at by readers of cards.
+///
+/// # Errors
+///
+/// The system will not lock.
+pub fn is_only_looked_at(lock: &File) -> io::Result<bool> {
+    match lock.try_lock_shared() {
+        Ok(()) => lock.unlock().map(|()| true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A new file for this user alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// On Windows, where pipes have no directory, lock and card would lie in the user's own.
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// An endpoint and its directory, which goes with it.
+    fn endpoint() -> (tempfile::TempDir, Endpoint) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let endpoint = Endpoint::in_dir(dir.path(), "abc");
+        (dir, endpoint)
+    }
+
+    fn lock(endpoint: &Endpoint) -> File {
+        let lock = File::create(endpoint.lock_path()).expect("ours");
+        lock.try_lock().expect("nobody has it");
+        lock
+    }
+
+    fn card(endpoint: &Endpoint) -> WorkerCard {
+        WorkerCard::here(endpoint, Path::new("/models/a \"b\".gguf"), "1.2.3")
+    }
+
+    #[test]
+    fn a_card_is_read_as_it_was_written_while_the_lock_is_held() {
+        let (dir, endpoint) = endpoint();
+        assert_eq!(WorkerCard::read(&endpoint).expect("no card"), None);
+        let lock = lock(&endpoint);
+        assert_eq!(WorkerCard::read(&endpoint).expect("no card yet"), None);
+        let written = card(&endpoint);
+        written.write(&endpoint).expect("ours");
+        assert_eq!(WorkerCard::read(&endpoint).expect("a card"), Some(written.clone()));
+        assert_eq!(list(dir.path()).expect("readable"), std::slice::from_ref(&written));
+        assert_eq!(Endpoint::at(&written.endpoint), endpoint);
+        let again = WorkerCard { started_ms: 5, ..written };
+        again.write(&endpoint).expect("replaces it");
+        assert_eq!(WorkerCard::read(&endpoint).expect("a card"), Some(again));
+        drop(lock);
+        assert_eq!(WorkerCard::read(&endpoint).expect("a stale card"), None);
+        assert_eq!(list(dir.path()).expect("readable"), []);
+    }
+
+    #[test]
+    fn a_card_is_for_this_user_alone_and_goes_without_a_trace() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, endpoint) = endpoint();
+        let unfinished = endpoint.card_path().with_extension(UNFINISHED_EXTENSION);
+        std::fs::write(&unfinished, "half a ca").expect("what a killed worker left");
+        card(&endpoint).write(&endpoint).expect("ours");
+        let mode = endpoint.card_path().metadata().expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(&unfinished, "half a ca").expect("what a killed worker left");
+        WorkerCard::remove(&endpoint).expect("ours");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        WorkerCard::remove(&endpoint).expect("that there is none is no error");
+    }
+
+    #[test]
+    fn what_is_no_card_is_refused_and_passed_over() {
+        let (dir, endpoint) = endpoint();
+        let _lock = lock(&endpoint);
+        let whole = serde_json::to_string(&card(&endpoint)).expect("JSON");
+        let at_limit = format!("{whole}{}", " ".repeat(CARD_BYTES_MAX as usize - whole.len()));
+        std::fs::write(endpoint.card_path(), &at_limit).expect("ours");
+        assert!(WorkerCard::read(&endpoint).expect("as long as may be").is_some());
+        let too_long = format!("{at_limit} ");
+        for text in ["", "{", "[1]", r#"{"pid":-1}"#, &whole[..whole.len() - 1], &too_long] {
+            std::fs::write(endpoint.card_path(), text).expect("ours");
+            let error = WorkerCard::read(&endpoint).expect_err("no card");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert_eq!(list(dir.path()).expect("readable"), []);
+        }
+        let newer = whole.replacen('{', r#"{"since_version_9":[1],"#, 1);
+        std::fs::write(endpoint.card_path(), newer).expect("ours");
+        assert_eq!(WorkerCard::read(&endpoint).expect("readable"), Some(card_of(&whole)));
+    }
+
+    fn card_of(text: &str) -> WorkerCard {
+        serde_json::from_str(text).expect("a card")
+    }
+
+    #[test]
+    fn a_card_too_long_to_be_read_is_not_written() {
+        let (dir, endpoint) = endpoint();
+        let model = "x".repeat(CARD_BYTES_MAX as usize);
+        let long = WorkerCard { model, ..card(&endpoint) };
+        let error = long.write(&endpoint).expect_err("too long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn looking_at_a_lock_is_told_from_holding_it() {
+        let (_dir, endpoint) = endpoint();
+        let held = lock(&endpoint);
+        let open = || File::open(endpoint.lock_path()).expect("is there");
+        assert!(!is_only_looked_at(&open()).expect("locks"));
+        drop(held);
+        let reader = open();
+        reader.try_lock_shared().expect("nobody has it");
+        let starter = open();
+        assert!(starter.try_lock().is_err(), "cannot be had alone");
+        assert!(is_only_looked_at(&starter).expect("locks"));
+        drop(reader);
+        starter.try_lock().expect("nobody looks any more");
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_has_no_cards() {
+        assert_eq!(list(Path::new("no/such/directory")).expect("none"), []);
+    }
+}
