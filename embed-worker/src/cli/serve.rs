@@ -21,7 +21,7 @@ use super::{ComputeArgs, complain, failed, model_path};
 use crate::batch::{Batcher, Check, Failure, sentence};
 use crate::config::IDLE_TIMEOUT;
 use crate::engine::{Engine, EngineError};
-use crate::gguf::GgufFile;
+use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
 use crate::server::{Claim, Claimed, Ready, Service, serve};
 
@@ -132,8 +132,29 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     })
 }
 
+/// How often a file is opened that changes while it is; then it is taken as it is, and the watch over
+/// it will tell.
+const OPENED_MAX: u32 = 3;
+
 /// The engine, the watch over its file, and what is signalled when that finds the file unsound.
-fn open(model: &Path, args: &ServeArgs) -> Result<(Engine, Arc<Watch>, Arc<Notify>), Failure> {
+type Opened = (Engine, Arc<Watch>, Arc<Notify>);
+
+/// Opens the model. What is wrong with a file that somebody changes meanwhile may be right a moment
+/// later, and the other way round.
+fn open(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
+    let mut times = 0;
+    loop {
+        let before = FileIdentity::of_path(model).ok();
+        let opened = open_once(model, args);
+        times += 1;
+        if times == OPENED_MAX || FileIdentity::of_path(model).ok() == before {
+            return opened;
+        }
+        tracing::info!("the model file has changed while it was opened");
+    }
+}
+
+fn open_once(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
     let file = GgufFile::open(model).map_err(|error| Failure::from(&EngineError::from(error)))?;
     let unsound = Arc::new(Notify::new());
     let alarm = {

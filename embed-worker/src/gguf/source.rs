@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::GgufError;
 
-/// Longest step of the clock that file times are taken from: 10 ms on the slowest Linux, with room.
-/// Of a file that was written within the last step, a later change might not show.
-const CLOCK_STEP: Duration = Duration::from_millis(20);
+/// How long nobody must have written to a file before it is mapped. Programs write in parts, and what
+/// is between two of them is no model; and the clock that file times are taken from stands still for
+/// up to 10 ms, so that a change within that of another would not show.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// How long a file may go on being written before it is refused.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+const WRITER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a file may be replaced while it is opened before its name is believed.
 const REPLACED_MAX: usize = 3;
@@ -257,7 +258,7 @@ fn settled(path: &Path, file: &File) -> Result<FileIdentity, GgufError> {
     loop {
         let cannot_open = |source| GgufError::Open { path: path.to_path_buf(), source };
         let found = FileIdentity::of_file(file).map_err(cannot_open)?;
-        let Some(wait) = found.age().and_then(|age| CLOCK_STEP.checked_sub(age)) else {
+        let Some(wait) = found.age().and_then(|age| QUIET.checked_sub(age)) else {
             return Ok(found);
         };
         if Instant::now() > give_up {
@@ -323,12 +324,39 @@ mod tests {
     /// The moment after opening is the hardest: a coarse clock would give both writes one time.
     #[test]
     fn a_file_that_is_rewritten_at_once_has_changed() {
-        for _ in 0..20 {
+        for _ in 0..5 {
             let (_folder, path) = written(b"abc");
             let source = SourceFile::open(&path).expect("opens");
             fs::write(&path, b"abd").expect("ours");
             assert_eq!(source.check(), Err(FileChanged::Rewritten { path }));
         }
+    }
+
+    #[test]
+    fn a_file_is_opened_when_it_was_left_alone_and_refused_if_it_never_is() {
+        let (_folder, path) = written(b"");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for length in 1..=10 {
+                    fs::write(&path, vec![b'a'; length]).expect("ours");
+                    std::thread::sleep(QUIET / 10);
+                }
+            });
+            let source = SourceFile::open(&path).expect("opens");
+            assert!(source.identity().age() >= Some(QUIET), "{source:?}");
+        });
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(&path, "more").expect("ours");
+                    std::thread::sleep(QUIET / 10);
+                }
+            });
+            let error = SourceFile::open(&path);
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(matches!(error, Err(GgufError::BeingWritten { .. })), "{error:?}");
+        });
     }
 
     #[cfg(unix)]

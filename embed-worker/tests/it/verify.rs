@@ -88,10 +88,11 @@ fn a_digest_from_the_command_line_or_a_file_beside_is_compared() {
 }
 
 #[test]
-fn a_damaged_scale_is_found_in_every_tensor() {
+fn a_damaged_scale_is_found_in_tensors_of_every_type() {
     let bytes = std::fs::read(tiny_model()).expect("committed");
     let file = GgufFile::from_bytes(bytes).expect("sound");
-    for tensor in file.tensors() {
+    let mut types = std::collections::HashSet::new();
+    for tensor in file.tensors().iter().filter(|tensor| types.insert(tensor.dtype())) {
         let place = tensor.offset()
             + match tensor.dtype() {
                 // The upper half of the first number.
