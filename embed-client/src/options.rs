@@ -20,7 +20,7 @@ const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Names, besides those that begin with `EMBED_`, that a worker inherits: what the system needs to
 /// run a program, and where a user's files are. Nothing else of the caller's environment, which may
 /// hold secrets, outlives it in a worker.
-const INHERITED: [&str; 12] = [
+const INHERITED: [&str; 13] = [
     "HOME",
     "LANG",
     "LOCALAPPDATA",
@@ -32,6 +32,7 @@ const INHERITED: [&str; 12] = [
     "TMPDIR",
     "USERNAME",
     "USERPROFILE",
+    "XDG_CACHE_HOME",
     "XDG_RUNTIME_DIR",
 ];
 

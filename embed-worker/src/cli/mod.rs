@@ -7,6 +7,7 @@ mod embed;
 mod info;
 mod model_path;
 mod serve;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Tell what a GGUF model is
     Info(info::InfoArgs),
+    /// Check a GGUF model to the last byte: structure, tensors, weights, SHA-256
+    Verify(verify::VerifyArgs),
     /// Measure what a model reaches on this machine, beside what the machine could do
     Bench(bench::BenchArgs),
 }
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

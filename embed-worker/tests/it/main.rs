@@ -4,9 +4,11 @@
 
 mod bench;
 mod fixtures;
+mod fuzz_corpus;
 mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
+mod model_file;
 #[cfg(target_os = "linux")]
 mod other_user;
 mod process_management;
@@ -16,3 +18,4 @@ mod tcp;
 mod tidy;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;
+mod verify;

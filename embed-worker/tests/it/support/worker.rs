@@ -66,6 +66,11 @@ impl Home {
         &self.path
     }
 
+    /// A folder beside it for what workers remember.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path.with_file_name("cache")
+    }
+
     /// The one endpoint in it. Pipes have no folder, so the name is as unique as the folder around.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let parent = self.path.parent().and_then(Path::file_name).expect("has a name");
@@ -101,6 +106,7 @@ impl Home {
             .arg(self.endpoint().address())
             .env("EMBED_RUNTIME_DIR", self.path())
             .env("EMBED_TRANSPORT", transport())
+            .env("EMBED_CACHE_DIR", self.cache())
             .env("EMBED_THREADS", "1");
         command
     }
@@ -200,6 +206,15 @@ impl Worker {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits for its end; gives what ended it: an exit code, or a signal.
+    #[cfg(unix)]
+    pub(crate) fn how_it_ended(self) -> Result<i32, i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let (status, _) = self.end();
+        status.code().ok_or_else(|| status.signal().expect("neither a code nor a signal"))
     }
 
     /// The next line of its standard output; `None` when that has ended.
