@@ -254,6 +254,7 @@ async fn send_hello<S: AsyncWrite>(writer: &mut WriteHalf<S>) -> Result<(), Fail
         protocol: PROTOCOL_VERSION,
         version: crate::VERSION.to_owned(),
         pid: std::process::id(),
+        observer: false,
     });
     let frame = frame(&hello).map_err(|error| {
         Failure::Refused(EmbedError::with_source(ErrorCode::Internal, "client hello", error))
