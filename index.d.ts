@@ -37,6 +37,15 @@ export interface EmbedOptions {
    * `signal: AbortSignal.timeout(ms)`. Default: 30000.
    */
   readonly timeoutMs?: number
+  /**
+   * What to answer when no worker can be had (it cannot be started, or was lost several times in a
+   * row): `'none'` rejects with the reason; `'hash'` answers with a deterministic hash embedding of
+   * the model's own length, marked by `degraded: true`, and warns once a spell with the process
+   * warning `EMBED_DEGRADED`. Texts that share words are near each other in it, but it must never be
+   * stored beside the model's own vectors. A missing or damaged model is an error with either.
+   * Default: `process.env.EMBED_FALLBACK`, else `'none'`.
+   */
+  readonly fallback?: 'none' | 'hash'
   /** Aborting it rejects the promise with an `AbortError`; the worker skips what it has not begun. */
   readonly signal?: AbortSignal
   /**
@@ -83,13 +92,19 @@ export interface EmbedError extends Error {
   readonly code: EmbedErrorCode
 }
 
+/** The vector of a text: as many numbers as the model has dimensions. */
+export interface EmbedVector extends Float32Array<ArrayBuffer> {
+  /** Set if this is not the model's vector but a fallback: see {@link EmbedOptions.fallback}. */
+  readonly degraded?: true
+}
+
 /** Some texts of an array have no vector; those of the others are here. */
 export interface EmbedBatchError extends Error {
   readonly code: 'EMBED_BATCH'
   /** The texts without a vector, in the order of their indices. */
   readonly errors: readonly { readonly index: number; readonly error: EmbedError }[]
   /** One entry a text: its vector, or its error. */
-  readonly results: readonly (Float32Array | EmbedError)[]
+  readonly results: readonly (EmbedVector | EmbedError)[]
 }
 
 /**
@@ -104,7 +119,7 @@ export interface EmbedBatchError extends Error {
  * @example
  * const vector = await embed('How do I reset my password?')
  */
-export function embed(text: string, options?: EmbedOptions): Promise<Float32Array>
+export function embed(text: string, options?: EmbedOptions): Promise<EmbedVector>
 
 /**
  * The vectors of many texts, in their order. An empty array has none.
@@ -119,4 +134,4 @@ export function embed(text: string, options?: EmbedOptions): Promise<Float32Arra
  * @example
  * const vectors = await embed(paragraphs, { onProgress: (done, total) => bar.update(done / total) })
  */
-export function embed(texts: readonly string[], options?: EmbedOptions): Promise<Float32Array[]>
+export function embed(texts: readonly string[], options?: EmbedOptions): Promise<EmbedVector[]>

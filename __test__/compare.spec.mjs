@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { worker } from '../scripts/build.mjs'
 import { describeModel, isMiniLm, readMetadata } from '../scripts/compare/gguf.mjs'
 import { ratio, table } from '../scripts/compare/report.mjs'
-import { cosine, median, quantile, rotated, sum } from '../scripts/compare/statistics.mjs'
+import { cosine, median, quantile, rotated, slope, sum } from '../scripts/compare/statistics.mjs'
 import { mixedLengths, singlePieceWords, Texts } from '../scripts/compare/texts.mjs'
 import { root } from './support/runtime.mjs'
 
@@ -34,12 +34,16 @@ test('every ten mixed texts have 64 tokens on average', () => {
   assert.ok(Math.min(...lengths) >= 8 && Math.max(...lengths) <= 256)
 })
 
-test('quantiles, cosines and orders', () => {
+test('quantiles, slopes, cosines and orders', () => {
   assert.equal(median([3, 1, 2]), 2)
   assert.equal(median([4, 1, 2, 3]), 2.5)
   assert.equal(quantile([0, 10], 0.95), 9.5)
   assert.equal(quantile([5], 0.95), 5)
+  assert.equal(median([1, Infinity, Infinity]), Infinity)
   assert.throws(() => median([]), /no values/)
+  assert.equal(slope([0, 1, 2, 3], [5, 7, 9, 11]), 2)
+  assert.equal(slope([0, 1, 2], [1, 4, 1]), 0)
+  assert.throws(() => slope([1, 1], [0, 5]), /two points/)
   assert.equal(cosine([1, 0], [5, 0]), 1)
   assert.equal(cosine([1, 0], [0, 2]), 0)
   assert.throws(() => cosine([1], [1, 2]), /1 and 2 dimensions/)

@@ -3,12 +3,16 @@
 // No test waits for a length of time: it waits for what it wants to see, and gives up after a while.
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+
+import { workers } from '../../scripts/processes.mjs'
+
+export { workers }
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -41,41 +45,6 @@ export function useRuntime() {
 export async function nothingLeft(dir) {
   const left = () => [...workers(dir), ...(existsSync(dir) ? readdirSync(dir) : [])]
   await until(() => left().length === 0, () => `left in ${dir}: ${left().join(', ')}`)
-}
-
-/** Process ids of the workers that listen in a runtime directory. */
-export function workers(dir) {
-  return processes()
-    .filter(({ command }) => command.includes(' serve ') && command.includes(endpointPart(dir)))
-    .map(({ pid }) => pid)
-}
-
-/** What of a runtime directory stands on a worker's command line. Pipes have no directory. */
-function endpointPart(dir) {
-  return process.platform === 'win32' ? '\\\\.\\pipe\\embed-' : dir
-}
-
-function processes() {
-  if (process.platform === 'linux') {
-    return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
-        // A process that has ended but was not waited for yet has no command line.
-        return command === '' ? [] : [{ pid: Number(pid), command }]
-      } catch {
-        return []
-      }
-    })
-  }
-  const [program, args] =
-    process.platform === 'win32'
-      ? ['powershell', ['-NoProfile', '-Command', 'Get-CimInstance Win32_Process | ForEach-Object { "$($_.ProcessId) $($_.CommandLine)" }']]
-      : ['ps', ['-axww', '-o', 'pid=,command=']]
-  return execFileSync(program, args, { encoding: 'utf8' })
-    .split('\n')
-    .map((line) => /^\s*(\d+) (.*)$/.exec(line))
-    .filter(Boolean)
-    .map(([, pid, command]) => ({ pid: Number(pid), command }))
 }
 
 /** Looks again and again until `condition` holds. */

@@ -70,7 +70,13 @@ mod tests {
 
     fn embedding(text: &str) -> Embedding {
         let vector = vec![text.parse().expect("a number")];
-        Embedding { vector, tokens: 1, truncated: false, timings: Timings::default() }
+        Embedding {
+            vector,
+            tokens: 1,
+            truncated: false,
+            timings: Timings::default(),
+            degraded: None,
+        }
     }
 
     fn codes(results: &[Result<Embedding, EmbedError>]) -> Vec<Option<ErrorCode>> {
@@ -89,7 +95,7 @@ mod tests {
         };
         let results = embed_many(texts(1000), embed, |n_done| progress.push(n_done)).await;
         for (text_idx, result) in results.iter().enumerate() {
-            assert_eq!(result.as_ref().expect("embeds"), &embedding(&text_idx.to_string()));
+            assert_eq!(result.as_ref().expect("embeds").vector, [text_idx as f32]);
         }
         assert_eq!(progress, (1..=1000).collect::<Vec<_>>());
     }

@@ -1,17 +1,19 @@
 //! The face of the crate: a client of one model.
 //!
-//! What it adds to a connection is the second try.
+//! What it adds to a connection is the second try, and what callers get if that fails.
 
 use std::sync::Arc;
 
-use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX};
+use embed_protocol::{DIMENSIONS_MAX, ErrorCode, Priority, TEXT_BYTES_MAX, Timings};
 use tokio::time::{Duration, Instant};
 
 use crate::batch;
 use crate::connection::Failure;
-use crate::embedding::Embedding;
+use crate::embedding::{Degraded, Embedding};
 use crate::error::EmbedError;
-use crate::options::{ClientOptions, EmbedOptions};
+use crate::fallback::hash_embedding;
+use crate::model_width::read_model_width;
+use crate::options::{ClientOptions, EmbedOptions, Fallback};
 use crate::supervisor::Supervisor;
 
 /// How often a request whose connection broke is sent again. Once: a text that kills a worker must
@@ -27,6 +29,28 @@ const OVERLOAD_PAUSE_FIRST: Duration = Duration::from_millis(10);
 
 /// Longest such pause.
 const OVERLOAD_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Why a text has no vector of the model's.
+enum NoVector {
+    /// No worker could be had, or it was lost twice.
+    NoWorker(EmbedError),
+    /// A worker will not do it, or the model is no good.
+    Refused(EmbedError),
+}
+
+impl NoVector {
+    /// `error` is why no connection could be had.
+    fn of_unreached(error: EmbedError) -> Self {
+        match error.code() {
+            // Said by a worker that was well: no other would do better.
+            ErrorCode::ModelNotFound
+            | ErrorCode::ModelInvalid
+            | ErrorCode::ModelUnsupported
+            | ErrorCode::Overloaded => Self::Refused(error),
+            _ => Self::NoWorker(error),
+        }
+    }
+}
 
 /// A client of one model. Cheap to clone; all clones share one connection.
 ///
@@ -55,22 +79,38 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Any [`ErrorCode`]; see there.
+    /// Any [`ErrorCode`]; see there. With [`Fallback::Hash`], none of those that mean that no worker
+    /// could be had.
     pub async fn embed(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, EmbedError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(EmbedError::text_too_long(text.len()));
         }
+        match self.ask(text, options).await {
+            Ok(embedding) => {
+                self.supervisor.recover();
+                Ok(embedding)
+            }
+            Err(NoVector::NoWorker(why)) if options.fallback == Fallback::Hash => {
+                self.degraded(text, options, why).await
+            }
+            Err(NoVector::NoWorker(error) | NoVector::Refused(error)) => Err(error),
+        }
+    }
+
+    /// Asks a worker, and another one if the first is lost.
+    async fn ask(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, NoVector> {
         let deadline = Instant::now() + options.timeout;
         let (mut losses, mut refusals) = (0, 0);
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
             let connection = tokio::time::timeout_at(deadline, self.supervisor.connection());
-            let connection = connection.await.map_err(|_| {
-                EmbedError::new(
-                    ErrorCode::Timeout,
-                    format!("worker: not reached within {:?}", options.timeout),
-                )
-            })??;
+            let connection = match connection.await {
+                Ok(connection) => connection.map_err(NoVector::of_unreached)?,
+                Err(_) => {
+                    let message = format!("worker: not reached within {:?}", options.timeout);
+                    return Err(NoVector::NoWorker(EmbedError::new(ErrorCode::Timeout, message)));
+                }
+            };
             let error = match connection.embed(text, options, deadline).await {
                 Ok(embedding) => return Ok(embedding),
                 Err(Failure::Lost(error)) if losses < RETRIES_AFTER_LOSS => {
@@ -78,7 +118,9 @@ impl Client {
                     tracing::info!(%error, "a request is sent again to a fresh worker");
                     continue;
                 }
-                Err(Failure::Lost(error)) => return Err(self.supervisor.explain(error).await),
+                Err(Failure::Lost(error)) => {
+                    return Err(NoVector::NoWorker(self.supervisor.explain(error).await));
+                }
                 Err(Failure::Refused(error)) => error,
             };
             match error.code() {
@@ -86,18 +128,56 @@ impl Client {
                     refusals += 1;
                     self.supervisor.retire(&connection);
                 }
+                ErrorCode::ShuttingDown => return Err(NoVector::NoWorker(error)),
                 // An interactive caller wants to know at once; bulk work can wait its turn.
                 ErrorCode::Overloaded if options.priority == Priority::Bulk => {
                     let resume = Instant::now() + pause;
                     if resume >= deadline {
-                        return Err(error);
+                        return Err(NoVector::Refused(error));
                     }
                     tokio::time::sleep_until(resume).await;
                     pause = (pause * 2).min(OVERLOAD_PAUSE_MAX);
                 }
-                _ => return Err(error),
+                _ => return Err(NoVector::Refused(error)),
             }
         }
+    }
+
+    /// The fallback for `text`, since no worker can be had: `why`.
+    async fn degraded(
+        &self,
+        text: &str,
+        options: &EmbedOptions,
+        why: EmbedError,
+    ) -> Result<Embedding, EmbedError> {
+        // Without the model's own length there is no vector that could stand in for one of its own.
+        let Some(width) = self.width().await else { return Err(why) };
+        let dimensions = options.dimensions.unwrap_or(width);
+        if !(1..=width).contains(&dimensions) {
+            return Err(EmbedError::new(
+                ErrorCode::BadArgument,
+                format!("option `dimensions`: is {dimensions}, the model gives 1 to {width}"),
+            ));
+        }
+        let is_first = self.supervisor.degrade();
+        Ok(Embedding {
+            vector: hash_embedding(text, dimensions as usize),
+            tokens: 0,
+            truncated: false,
+            timings: Timings::default(),
+            degraded: Some(Degraded { why, is_first }),
+        })
+    }
+
+    /// Length of the model's vectors: as a worker has told, else as the file says.
+    async fn width(&self) -> Option<u32> {
+        if let Some(width) = self.supervisor.dimensions() {
+            return Some(width);
+        }
+        let model = self.supervisor.options().model.clone();
+        let read = move || read_model_width(&model);
+        let width = tokio::task::spawn_blocking(read).await.ok().flatten();
+        width.filter(|width| (1..=DIMENSIONS_MAX as u32).contains(width))
     }
 
     /// The vectors of many texts, in their order; a text that already has an error keeps it.

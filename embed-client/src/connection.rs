@@ -1,31 +1,33 @@
 //! One connection over any byte stream: hello, one reader, one writer, and requests matched by id.
 //!
-//! It knows nothing of sockets, processes and retries. When the stream ends, every request in flight
-//! fails with [`Failure::Lost`], once; what to do about that is the supervisor's and client's affair.
+//! It knows nothing of sockets, processes and retries. When the stream ends, or the worker at its
+//! other end hangs, every request in flight fails with [`Failure::Lost`], once; what to do about that
+//! is the supervisor's and client's affair.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use embed_protocol::log_name::RequestName;
 use embed_protocol::{
-    ClientHello, EmbedParams, ErrorCode, MessageCodec, PROTOCOL_VERSION, Request, Response,
-    TEXT_PART_BYTES_MAX, WorkerHello, vector,
+    ConnectionName, EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX,
+    WorkerHello, vector,
 };
 use futures_util::StreamExt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::codec::FramedRead;
 
 use crate::credit::{Credit, Spent};
 use crate::embedding::Embedding;
 use crate::error::EmbedError;
+use crate::handshake::{NotOpened, Responses, broken, ended, garbage, introduce};
+use crate::heartbeat::{Beat, Heartbeat, SILENCE_MAX, TICK};
 use crate::in_flight::InFlight;
 use crate::options::EmbedOptions;
-use crate::outbox::{Outbox, frame};
-
-/// A worker that accepts a connection answers its hello at once; one that does not in this time hangs.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::outbox::Outbox;
 
 /// Why a request on a connection has no vector.
 #[derive(Clone, Debug)]
@@ -39,17 +41,35 @@ pub(crate) enum Failure {
 /// An open connection whose worker has introduced itself. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    worker: WorkerHello,
+    /// What the logs of both sides call it.
+    name: ConnectionName,
     shared: Arc<Shared>,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
-/// What requests, reader and writer share.
+/// What requests, reader, writer and watcher share.
 #[derive(Debug, Default)]
 struct Shared {
     in_flight: Mutex<InFlight<Waiter>>,
     outbox: Outbox,
     credit: Credit,
     why_lost: OnceLock<EmbedError>,
+    pulse: Pulse,
+}
+
+/// What is known of the worker's life.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Something arrived since the watcher's last look.
+    heard: AtomicBool,
+    /// A text was answered, with a vector or an error.
+    answered: AtomicBool,
+    /// It was silent for too long.
+    hangs: AtomicBool,
+    /// Whether the watcher must be told of the next request.
+    watcher_sleeps: AtomicBool,
+    wake_watcher: Notify,
 }
 
 /// Who waits for an answer, and the credit that the answer gives back.
@@ -59,38 +79,50 @@ struct Waiter {
     _spent: Spent,
 }
 
-type Responses<S> = FramedRead<ReadHalf<S>, MessageCodec<Response, Request>>;
-
 impl Connection {
-    /// Exchanges hellos over `stream` and starts reader and writer on the current runtime.
+    /// Exchanges hellos over `stream` and starts reader, writer and watcher on the current runtime.
+    /// The worker may take `patience` for its own.
     ///
     /// # Errors
     ///
-    /// [`Failure::Lost`] if the stream ends or breaks before the worker's hello (it is leaving);
-    /// [`Failure::Refused`] if the worker speaks another version, refuses the connection or hangs.
-    pub(crate) async fn open<S>(stream: S) -> Result<Self, Failure>
+    /// See [`NotOpened`].
+    pub(crate) async fn open<S>(stream: S, patience: Duration) -> Result<Self, NotOpened>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut responses = FramedRead::new(reader, MessageCodec::default());
-        let hello = async {
-            send_hello(&mut writer).await?;
-            receive_hello(&mut responses).await
-        };
-        let worker = tokio::time::timeout(HANDSHAKE_TIMEOUT, hello).await.unwrap_or_else(|_| {
-            Err(Failure::Refused(EmbedError::new(
-                ErrorCode::WorkerUnavailable,
-                format!("worker: accepted the connection but did not introduce itself within {HANDSHAKE_TIMEOUT:?}"),
-            )))
-        })?;
-        tracing::debug!(pid = worker.pid, kernels = worker.kernels, "connected");
+        let worker = introduce(&mut responses, &mut writer, patience).await?;
+        let client = std::process::id();
+        let name = ConnectionName { client, worker: worker.pid, number: worker.connection };
+        tracing::debug!(connection = %name, kernels = worker.kernels, "connected");
         let shared = Arc::<Shared>::default();
         let tasks = [
             tokio::spawn(read(responses, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(write(writer, Arc::clone(&shared))).abort_handle(),
+            tokio::spawn(watch(Arc::clone(&shared))).abort_handle(),
         ];
-        Ok(Self { shared, tasks })
+        Ok(Self { worker, name, shared, tasks })
+    }
+
+    /// How the worker introduced itself.
+    pub(crate) fn worker(&self) -> &WorkerHello {
+        &self.worker
+    }
+
+    /// Whether the worker has answered any text.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.shared.pulse.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether it ended because the worker was silent for too long.
+    pub(crate) fn hangs(&self) -> bool {
+        self.shared.pulse.hangs.load(Ordering::Relaxed)
+    }
+
+    /// Why it ended, once it has.
+    pub(crate) fn why_lost(&self) -> EmbedError {
+        self.shared.why_lost()
     }
 
     /// Whether no request can succeed on it any more.
@@ -127,7 +159,11 @@ impl Connection {
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter { reply, _spent: spent };
         let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
-        let mut request = Unanswered { shared, id, sent: false };
+        shared.pulse.somebody_waits();
+        let name = self.name.request(id);
+        tracing::trace!(request = %name, bytes = text.len(), priority = ?options.priority, "sent");
+        let began = Instant::now();
+        let mut request = Unanswered { shared, id, name, sent: false };
         let params = EmbedParams {
             truncate: options.truncate,
             normalize: options.normalize,
@@ -141,6 +177,16 @@ impl Connection {
         }
         let answer = answer.await.unwrap_or_else(|_| Err(shared.lost()));
         drop(request);
+        let us = began.elapsed().as_micros();
+        match &answer {
+            Ok(Embedding { tokens, .. }) => {
+                tracing::debug!(request = %name, tokens, us, "answered");
+            }
+            Err(Failure::Refused(error)) => {
+                tracing::debug!(request = %name, code = %error.code(), us, "failed");
+            }
+            Err(Failure::Lost(_)) => tracing::debug!(request = %name, us, "lost"),
+        }
         answer
     }
 }
@@ -156,6 +202,7 @@ impl Drop for Connection {
 struct Unanswered<'a> {
     shared: &'a Shared,
     id: u64,
+    name: RequestName,
     /// Whether the worker has, or will have, at least a part of it.
     sent: bool,
 }
@@ -166,6 +213,7 @@ impl Drop for Unanswered<'_> {
             // The worker will never answer what it never saw.
             self.shared.in_flight().complete(self.id);
         } else if self.shared.in_flight().cancel(self.id) {
+            tracing::debug!(request = %self.name, "given up");
             // If the connection is gone there is nobody left to tell.
             let _ = self.shared.outbox.push_now(&Request::Cancel { id: self.id });
         }
@@ -189,8 +237,12 @@ impl Shared {
         }
     }
 
+    fn why_lost(&self) -> EmbedError {
+        self.why_lost.get().cloned().unwrap_or_else(ended)
+    }
+
     fn lost(&self) -> Failure {
-        Failure::Lost(self.why_lost.get().cloned().unwrap_or_else(ended))
+        Failure::Lost(self.why_lost())
     }
 
     /// Hands one response to whoever waits for it; an error ends the connection.
@@ -204,7 +256,7 @@ impl Shared {
                         format!("worker: a vector of {n_bytes} bytes, not a multiple of 4"),
                     ));
                 };
-                (id, Ok(Embedding { vector, tokens, truncated, timings }))
+                (id, Ok(Embedding { vector, tokens, truncated, timings, degraded: None }))
             }
             Response::Error { id: Some(id), code, message } => {
                 (id, Err(Failure::Refused(EmbedError::new(code, message))))
@@ -219,6 +271,7 @@ impl Shared {
         };
         match self.in_flight().complete(id) {
             Some(waiter) => {
+                self.pulse.answered.store(true, Ordering::Relaxed);
                 // A caller that left meanwhile has dropped its end.
                 let _ = waiter.reply.send(result);
                 Ok(())
@@ -248,51 +301,12 @@ fn frames(id: u64, text: &str, params: EmbedParams) -> impl Iterator<Item = Requ
     })
 }
 
-/// The client's first frame.
-async fn send_hello<S: AsyncWrite>(writer: &mut WriteHalf<S>) -> Result<(), Failure> {
-    let hello = Request::Hello(ClientHello {
-        protocol: PROTOCOL_VERSION,
-        version: crate::VERSION.to_owned(),
-        pid: std::process::id(),
-        observer: false,
-    });
-    let frame = frame(&hello).map_err(|error| {
-        Failure::Refused(EmbedError::with_source(ErrorCode::Internal, "client hello", error))
-    })?;
-    writer.write_all(&frame).await.map_err(|error| Failure::Lost(broken(error)))
-}
-
-/// The worker's first frame.
-async fn receive_hello<S: AsyncRead>(responses: &mut Responses<S>) -> Result<WorkerHello, Failure> {
-    match responses.next().await {
-        Some(Ok(Response::Hello(hello))) if hello.protocol == PROTOCOL_VERSION => Ok(hello),
-        Some(Ok(Response::Hello(hello))) => Err(Failure::Refused(EmbedError::new(
-            ErrorCode::Protocol,
-            format!(
-                "worker {} (pid {}): speaks protocol {}, this client speaks {PROTOCOL_VERSION}",
-                hello.version, hello.pid, hello.protocol
-            ),
-        ))),
-        Some(Ok(Response::Error { code, message, .. })) => {
-            let error = EmbedError::new(code, message);
-            let leaving = code == ErrorCode::ShuttingDown;
-            Err(if leaving { Failure::Lost(error) } else { Failure::Refused(error) })
-        }
-        Some(Ok(other)) => Err(Failure::Refused(EmbedError::new(
-            ErrorCode::Protocol,
-            format!("worker: sent {} before its hello", kind(&other)),
-        ))),
-        Some(Err(embed_protocol::FrameError::Io(error))) => Err(Failure::Lost(broken(error))),
-        Some(Err(error)) => Err(Failure::Refused(garbage(error))),
-        None => Err(Failure::Lost(ended())),
-    }
-}
-
 /// Hands responses to their waiters until the stream ends.
 async fn read<S: AsyncRead>(mut responses: Responses<S>, shared: Arc<Shared>) {
     let why = loop {
         match responses.next().await {
             Some(Ok(response)) => {
+                shared.pulse.heard.store(true, Ordering::Relaxed);
                 if let Err(error) = shared.dispatch(response) {
                     break error;
                 }
@@ -318,33 +332,56 @@ async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, shared: Arc<Shared>) {
     }
 }
 
+/// Ends the connection if the worker owes answers and says nothing at all.
+async fn watch(shared: Arc<Shared>) {
+    let pulse = &shared.pulse;
+    let mut heartbeat = Heartbeat::default();
+    loop {
+        sleep(TICK).await;
+        let requests_wait = !shared.in_flight().is_empty();
+        let heard = pulse.heard.swap(false, Ordering::Relaxed);
+        match heartbeat.tick(requests_wait, heard) {
+            Beat::Wait => {}
+            Beat::Sleep => pulse.sleep(|| shared.in_flight().is_empty()).await,
+            // A pong has no waiter: that something comes is what counts. Should the connection be
+            // gone, the next look finds nobody who waits.
+            Beat::Ping => drop(shared.outbox.push_now(&Request::Ping { id: 0 })),
+            Beat::Hangs => {
+                pulse.hangs.store(true, Ordering::Relaxed);
+                tracing::warn!("a worker that owes answers says nothing");
+                return shared.end(EmbedError::new(
+                    ErrorCode::WorkerUnavailable,
+                    format!("worker: owes answers but has been silent for {SILENCE_MAX:?}"),
+                ));
+            }
+        }
+    }
+}
+
+impl Pulse {
+    /// Called for every request; costs one load while the watcher is awake.
+    fn somebody_waits(&self) {
+        if self.watcher_sleeps.load(Ordering::SeqCst) {
+            self.wake_watcher.notify_one();
+        }
+    }
+
+    /// Sleeps until somebody waits.
+    async fn sleep(&self, nobody_waits: impl Fn() -> bool) {
+        self.watcher_sleeps.store(true, Ordering::SeqCst);
+        // A request that came before the flag was set did not wake anybody.
+        if nobody_waits() {
+            self.wake_watcher.notified().await;
+        }
+        self.watcher_sleeps.store(false, Ordering::SeqCst);
+    }
+}
+
 fn timed_out(options: &EmbedOptions) -> Failure {
     Failure::Refused(EmbedError::new(
         ErrorCode::Timeout,
         format!("text: no vector within {:?}", options.timeout),
     ))
-}
-
-fn broken(error: std::io::Error) -> EmbedError {
-    EmbedError::with_source(ErrorCode::WorkerUnavailable, "connection to the worker", error)
-}
-
-fn ended() -> EmbedError {
-    EmbedError::new(ErrorCode::WorkerUnavailable, "connection to the worker: ended")
-}
-
-fn garbage(error: embed_protocol::FrameError) -> EmbedError {
-    EmbedError::with_source(ErrorCode::Protocol, "worker", error)
-}
-
-fn kind(response: &Response) -> &'static str {
-    match response {
-        Response::Hello(_) => "a hello",
-        Response::Vector { .. } => "a vector",
-        Response::Error { .. } => "an error",
-        Response::Pong { .. } => "a pong",
-        Response::Stats { .. } => "statistics",
-    }
 }
 
 #[cfg(test)]

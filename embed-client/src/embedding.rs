@@ -2,8 +2,10 @@
 
 use embed_protocol::Timings;
 
+use crate::error::EmbedError;
+
 /// One text as its model sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Embedding {
     /// `[dimensions]`.
     pub vector: Vec<f32>,
@@ -13,4 +15,16 @@ pub struct Embedding {
     pub truncated: bool,
     /// Where the time went, inside the worker.
     pub timings: Timings,
+    /// Set if this is not the model's vector but a fallback: see [`crate::Fallback::Hash`].
+    /// The two must never be compared with each other.
+    pub degraded: Option<Degraded>,
+}
+
+/// Why a vector is not the model's.
+#[derive(Clone, Debug)]
+pub struct Degraded {
+    /// Why there is none of the model's.
+    pub why: EmbedError,
+    /// Whether it is the first since the last vector of the model's: the one to tell somebody of.
+    pub is_first: bool,
 }

@@ -57,6 +57,11 @@ impl<W> InFlight<W> {
         std::mem::take(&mut self.entries).into_values().map(|entry| entry.waiter)
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether [`InFlight::fail_all`] was called.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed

@@ -42,6 +42,15 @@ pub(crate) enum Launched {
     Exists,
 }
 
+/// Why no worker was started.
+#[derive(Debug)]
+pub(crate) enum NotLaunched {
+    /// It ended, or did not say what a worker says. The next one may do better.
+    Died(EmbedError),
+    /// It said why it cannot serve, or there is none: the next one would say the same.
+    Refused(EmbedError),
+}
+
 /// The first line of a worker's stdout.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,7 +81,7 @@ enum LaunchError {
 pub(crate) async fn launch(
     options: &ClientOptions,
     endpoint: &Endpoint,
-) -> Result<Launched, EmbedError> {
+) -> Result<Launched, NotLaunched> {
     let worker = &options.worker;
     let child = spawn(options, endpoint).map_err(|error| {
         unavailable(match error.kind() {
@@ -95,7 +104,12 @@ pub(crate) async fn launch(
             Ok(Launched::Ready(witness))
         }
         Ok(FirstLine::Exists {}) => Ok(Launched::Exists),
-        Ok(FirstLine::Error { code, message }) => Err(EmbedError::new(code, message)),
+        Ok(FirstLine::Error { code: ErrorCode::WorkerUnavailable, message }) => {
+            Err(NotLaunched::Died(EmbedError::new(ErrorCode::WorkerUnavailable, message)))
+        }
+        Ok(FirstLine::Error { code, message }) => {
+            Err(NotLaunched::Refused(EmbedError::new(code, message)))
+        }
         Err(source) => {
             let line = line.chars().take(200).collect();
             Err(unavailable(LaunchError::Unintelligible { worker: worker.clone(), line, source }))
@@ -103,17 +117,17 @@ pub(crate) async fn launch(
     }
 }
 
-fn unavailable(error: LaunchError) -> EmbedError {
+fn unavailable(error: LaunchError) -> NotLaunched {
     let message = error.to_string();
+    let code = ErrorCode::WorkerUnavailable;
     match error {
-        LaunchError::NotFound(_) | LaunchError::Ended { .. } => {
-            EmbedError::new(ErrorCode::WorkerUnavailable, message)
-        }
+        LaunchError::NotFound(_) => NotLaunched::Refused(EmbedError::new(code, message)),
+        LaunchError::Ended { .. } => NotLaunched::Died(EmbedError::new(code, message)),
         LaunchError::Spawn(_, source) => {
-            EmbedError::with_source(ErrorCode::WorkerUnavailable, message, source)
+            NotLaunched::Died(EmbedError::with_source(code, message, source))
         }
         LaunchError::Unintelligible { source, .. } => {
-            EmbedError::with_source(ErrorCode::WorkerUnavailable, message, source)
+            NotLaunched::Died(EmbedError::with_source(code, message, source))
         }
     }
 }
@@ -298,12 +312,27 @@ mod tests {
             ClientOptions::new(&model, &self.dir.path().join("worker"))
         }
 
-        async fn launch(&self) -> Result<Launched, EmbedError> {
+        async fn launch(&self) -> Result<Launched, NotLaunched> {
             launch(&self.options(), &Endpoint::in_dir(self.dir.path(), "test")).await
         }
 
-        async fn error(&self) -> EmbedError {
-            self.launch().await.expect_err("does not start")
+        /// The error of a worker after which another one is tried.
+        async fn death(&self) -> EmbedError {
+            died(self.launch().await)
+        }
+    }
+
+    fn died(launched: Result<Launched, NotLaunched>) -> EmbedError {
+        match launched {
+            Err(NotLaunched::Died(error)) => error,
+            other => panic!("did not die: {other:?}"),
+        }
+    }
+
+    fn refused(launched: Result<Launched, NotLaunched>) -> EmbedError {
+        match launched {
+            Err(NotLaunched::Refused(error)) => error,
+            other => panic!("did not refuse: {other:?}"),
         }
     }
 
@@ -330,13 +359,13 @@ mod tests {
             r#"echo '{"error":{"code":"EMBED_MODEL_INVALID","message":"no magic"}}'; exit 1"#,
         )
         .await;
-        let error = script.error().await;
+        let error = refused(script.launch().await);
         assert_eq!((error.code(), error.message()), (ErrorCode::ModelInvalid, "no magic".into()));
     }
 
     #[tokio::test]
     async fn a_worker_that_dies_silently_is_described() {
-        let error = Script::new("echo 'illegal instruction' >&2; kill -9 $$").await.error().await;
+        let error = Script::new("echo 'illegal instruction' >&2; kill -9 $$").await.death().await;
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
         let message = error.message();
         assert!(message.contains("signal: 9"), "{message}");
@@ -345,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_talks_nonsense_is_quoted() {
-        let message = Script::new("echo hello").await.error().await.message();
+        let message = Script::new("echo hello").await.death().await.message();
         assert!(message.contains("said `hello"), "{message}");
     }
 
@@ -353,7 +382,7 @@ mod tests {
     async fn a_missing_worker_is_named_with_the_cure() {
         let mut options = Script::new("").await.options();
         options.worker = "/no/such/embed-worker".into();
-        let error = launch(&options, &Endpoint::at("/no/such.sock")).await.expect_err("missing");
+        let error = refused(launch(&options, &Endpoint::at("/no/such.sock")).await);
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
         let message = error.message();
         assert!(message.contains("/no/such/embed-worker"), "{message}");
@@ -366,7 +395,7 @@ mod tests {
             r"i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1",
         )
         .await;
-        let message = script.error().await.message();
+        let message = script.death().await.message();
         assert!(message.ends_with("line 1999"), "{message}");
         assert!(message.len() < LAST_WORDS_BYTES_MAX + 300, "{} bytes", message.len());
     }
@@ -377,7 +406,7 @@ mod tests {
         let mut options = script.options();
         options.idle_timeout = Duration::from_millis(1500);
         let endpoint = Endpoint::in_dir(script.dir.path(), "test");
-        let error = launch(&options, &endpoint).await.expect_err("exits");
+        let error = died(launch(&options, &endpoint).await);
         let wanted = format!(
             "serve --model {} --endpoint {endpoint} --idle-timeout 1.5 / SECRET=",
             options.model.display()

@@ -3,15 +3,18 @@
 //! A [`Client`] belongs to one model.
 //! Its first request connects to the worker that serves this model for this user, and spawns one if
 //! none listens; all requests share that one connection and are matched to their answers by id.
-//! If the worker goes away, requests in flight are sent once more to its successor.
+//! If the worker goes away or hangs, requests in flight are sent once more to its successor; if no
+//! worker can be had, callers get an error that says why, or the fallback that they asked for.
 //!
 //! ```text
-//! client -> supervisor -> launch, transport -> connection -> in_flight, outbox, credit
+//! client -> supervisor -> reach -> launch, transport -> connection -> in_flight, outbox, credit
+//!    |          |           |                               |
+//! fallback   circuit     replace                        heartbeat
 //! ```
 //!
 //! Modules are listed in that order; each may import only from modules that stand below it.
-//! The crate knows no model format and no vector arithmetic, writes nothing to stdout or stderr, and
-//! holds no `unsafe`. Its futures run on any tokio runtime with I/O and time;
+//! The crate knows of a model's file only how long its vectors are, writes nothing to stdout or
+//! stderr, and holds no `unsafe`. Its futures run on any tokio runtime with I/O and time;
 //! [`background`] lends one to callers that have none.
 
 pub mod background;
@@ -20,14 +23,22 @@ mod registry;
 mod client;
 
 mod batch;
+mod fallback;
+mod model_width;
 mod supervisor;
 
+mod circuit;
+mod reach;
+
 mod launch;
+mod replace;
 mod transport;
 
 mod connection;
 
 mod credit;
+mod handshake;
+mod heartbeat;
 mod in_flight;
 mod outbox;
 
@@ -37,9 +48,9 @@ mod options;
 
 pub use client::Client;
 pub use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX, Timings};
-pub use embedding::Embedding;
+pub use embedding::{Degraded, Embedding};
 pub use error::EmbedError;
-pub use options::{ClientOptions, EmbedOptions, TIMEOUT_DEFAULT};
+pub use options::{ClientOptions, EmbedOptions, Fallback, TIMEOUT_DEFAULT};
 pub use registry::Registry;
 
 /// Version of the package; worker and client must have the same one.

@@ -88,6 +88,17 @@ fn is_inherited(name: &OsStr) -> bool {
         || INHERITED.iter().any(|inherited| name.eq_ignore_ascii_case(inherited))
 }
 
+/// What a caller gets when no worker can be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// The error that says why.
+    #[default]
+    None,
+    /// A deterministic hash embedding of the model's length, marked as such: see
+    /// [`crate::Embedding::degraded`].
+    Hash,
+}
+
 /// How one text is to be embedded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedOptions {
@@ -101,6 +112,8 @@ pub struct EmbedOptions {
     pub priority: Priority,
     /// How long it may take, from the moment it is sent or a worker is sought for it.
     pub timeout: Duration,
+    /// What to give when no worker can be had.
+    pub fallback: Fallback,
 }
 
 impl Default for EmbedOptions {
@@ -111,6 +124,7 @@ impl Default for EmbedOptions {
             dimensions: None,
             priority: Priority::Interactive,
             timeout: TIMEOUT_DEFAULT,
+            fallback: Fallback::None,
         }
     }
 }

@@ -2,38 +2,24 @@
 //!
 //! All requests that need a worker at the same time wait for the same attempt, so that a burst starts
 //! one worker and a fault is reported once.
-//! Waiting longer between attempts, giving up for a while, and watching over a hung worker will have
-//! their place here; today an attempt is made whenever a request needs one.
+//! An attempt that fails is made again, as often and as soon as the [`Circuit`] allows; after that
+//! callers are told at once, until it has cooled down.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use embed_protocol::{Endpoint, ErrorCode, ModelIdentity};
+use embed_protocol::ErrorCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::{Connection, Failure};
+use crate::circuit::{Circuit, Permission, RESTARTS_MAX};
+use crate::connection::Connection;
 use crate::error::EmbedError;
-use crate::launch::{Launched, Witness, launch};
+use crate::launch::Witness;
 use crate::options::ClientOptions;
-use crate::transport::{Unreachable, connect};
-
-/// How long a worker may take from nothing to its hello. Mapping a model takes milliseconds; a cold
-/// disk or a machine that swaps may take seconds.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// First wait for a worker that somebody else is starting; doubled each time.
-const POLL_FIRST: Duration = Duration::from_millis(2);
-
-/// Longest wait between two looks at an endpoint.
-const POLL_MAX: Duration = Duration::from_millis(100);
-
-/// How long another's worker is awaited before this client offers one again, since the other may have
-/// failed or have been leaving; doubled each time.
-const RELAUNCH_FIRST: Duration = Duration::from_millis(40);
-
-/// Longest such wait.
-const RELAUNCH_MAX: Duration = Duration::from_secs(1);
+use crate::reach::{Reached, Unreached, reach};
+use crate::replace::end_worker;
 
 /// The outcome of an attempt to get a connection, as all who wait for it see it.
 type Outcome = Result<Arc<Connection>, EmbedError>;
@@ -43,34 +29,67 @@ type Outcome = Result<Arc<Connection>, EmbedError>;
 pub(crate) struct Supervisor {
     options: Arc<ClientOptions>,
     state: Arc<Mutex<State>>,
+    /// Whether callers get something else than the model's vectors.
+    is_degraded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     current: Current,
+    circuit: Circuit,
+    /// Length of the model's vectors, once a worker has told.
+    dimensions: Option<u32>,
+    /// What the last worker was lost for, or the last attempt failed for.
+    last_fault: Option<EmbedError>,
     /// The worker that this client started last.
     witness: Option<Arc<Witness>>,
 }
 
 #[derive(Debug, Default)]
 enum Current {
-    /// Nothing was asked yet, or the last connection or attempt failed.
+    /// Nothing was asked yet, or the last attempt failed, or its worker took its leave.
     #[default]
     None,
     /// An attempt is under way.
     Connecting(watch::Receiver<Option<Outcome>>),
     /// Good as far as is known.
-    Connected(Arc<Connection>),
+    Connected(Reached),
 }
 
 impl Supervisor {
     pub(crate) fn new(options: ClientOptions) -> Self {
-        Self { options: Arc::new(options), state: Arc::default() }
+        Self {
+            options: Arc::new(options),
+            state: Arc::default(),
+            is_degraded: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.options
     }
 
     /// Whether a connection is open.
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(&lock(&self.state).current, Current::Connected(open) if !open.is_closed())
+        matches!(&lock(&self.state).current, Current::Connected(open) if !open.connection.is_closed())
+    }
+
+    /// Length of the model's vectors, if a worker has ever told.
+    pub(crate) fn dimensions(&self) -> Option<u32> {
+        lock(&self.state).dimensions
+    }
+
+    /// A caller gets something else than the model's vector; true for the first since the last one
+    /// that did not.
+    pub(crate) fn degrade(&self) -> bool {
+        !self.is_degraded.swap(true, Ordering::Relaxed)
+    }
+
+    /// A caller gets the model's vector.
+    pub(crate) fn recover(&self) {
+        if self.is_degraded.load(Ordering::Relaxed) {
+            self.is_degraded.store(false, Ordering::Relaxed);
+        }
     }
 
     /// A connection that is open as far as is known; connects or spawns if there is none.
@@ -78,10 +97,13 @@ impl Supervisor {
         let mut attempt = {
             let mut state = lock(&self.state);
             match &state.current {
-                Current::Connected(open) if !open.is_closed() => return Ok(Arc::clone(open)),
+                Current::Connected(open) if !open.connection.is_closed() => {
+                    return Ok(Arc::clone(&open.connection));
+                }
                 Current::Connecting(attempt) => attempt.clone(),
                 Current::Connected(_) | Current::None => {
-                    let attempt = self.begin();
+                    let lost = state.note_loss();
+                    let attempt = self.begin(lost);
                     state.current = Current::Connecting(attempt.clone());
                     attempt
                 }
@@ -96,39 +118,98 @@ impl Supervisor {
     /// Uses `connection` for no further request: its worker is leaving.
     pub(crate) fn retire(&self, connection: &Arc<Connection>) {
         let mut state = lock(&self.state);
-        if matches!(&state.current, Current::Connected(open) if Arc::ptr_eq(open, connection)) {
+        if matches!(&state.current, Current::Connected(open) if Arc::ptr_eq(&open.connection, connection))
+        {
+            if connection.has_answered() {
+                state.circuit.answered();
+            }
             state.current = Current::None;
         }
     }
 
     /// `error`, with what is known of the end of the worker that this client started.
     pub(crate) async fn explain(&self, error: EmbedError) -> EmbedError {
-        let witness = lock(&self.state).witness.clone();
-        let Some(witness) = witness else { return error };
-        let (exit, last_words) = (witness.exit().await, witness.last_words());
-        EmbedError::new(error.code(), format!("{}; the worker {exit}{last_words}", error.message()))
+        explain(&self.state, error).await
     }
 
     /// Starts an attempt that goes on when those who wait for it leave: the next one will want it.
-    fn begin(&self) -> watch::Receiver<Option<Outcome>> {
+    fn begin(&self, lost: Option<Reached>) -> watch::Receiver<Option<Outcome>> {
         let (sender, receiver) = watch::channel(None);
         let (options, state) = (Arc::clone(&self.options), Arc::clone(&self.state));
         tokio::spawn(async move {
-            let reached = reach(&options).await;
+            if let Some(lost) = lost.filter(|lost| lost.connection.hangs()) {
+                // Else it would keep its endpoint from a successor for ever.
+                end_worker(&lost.endpoint, Some(lost.connection.worker().pid)).await;
+            }
+            let outcome = attempt(&options, &state).await;
             {
                 let mut state = lock(&state);
-                state.current = match &reached {
-                    Ok((connection, _)) => Current::Connected(Arc::clone(connection)),
+                state.current = match &outcome {
+                    Ok(reached) => Current::Connected(reached.clone()),
                     Err(_) => Current::None,
                 };
-                if let Ok((_, Some(witness))) = &reached {
-                    state.witness = Some(Arc::clone(witness));
-                }
             }
-            sender.send_replace(Some(reached.map(|(connection, _)| connection)));
+            sender.send_replace(Some(outcome.map(|reached| reached.connection)));
         });
         receiver
     }
+}
+
+impl State {
+    /// Counts the connection that was lost, if there was one.
+    fn note_loss(&mut self) -> Option<Reached> {
+        let Current::Connected(lost) = std::mem::take(&mut self.current) else { return None };
+        if lost.connection.has_answered() {
+            self.circuit.answered();
+        }
+        self.circuit.failed(Instant::now());
+        self.last_fault = Some(lost.connection.why_lost());
+        Some(lost)
+    }
+}
+
+/// Tries to reach a worker, again and again if need be.
+async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reached, EmbedError> {
+    loop {
+        let permission = lock(state).circuit.permission(Instant::now(), chance());
+        match permission {
+            Permission::After(pause) => sleep(pause).await,
+            Permission::Refused(left) => {
+                let fault = lock(state).last_fault.clone();
+                let fault = fault.map_or_else(String::new, |fault| fault.message());
+                let message = format!(
+                    "worker: was lost or did not start {} times in a row and is not tried again for {} s; the last time: {fault}",
+                    RESTARTS_MAX + 1,
+                    left.as_secs() + 1,
+                );
+                return Err(EmbedError::new(ErrorCode::WorkerUnavailable, message));
+            }
+        }
+        match reach(options).await {
+            Ok((reached, witness)) => {
+                let mut state = lock(state);
+                state.dimensions = Some(reached.connection.worker().model.dimensions);
+                if witness.is_some() {
+                    state.witness = witness;
+                }
+                return Ok(reached);
+            }
+            Err(Unreached::ForGood(error)) => return Err(error),
+            Err(Unreached::ForNow(error)) => {
+                tracing::warn!(error = error.message(), "no worker");
+                let mut state = lock(state);
+                state.circuit.failed(Instant::now());
+                state.last_fault = Some(error);
+            }
+        }
+    }
+}
+
+async fn explain(state: &Mutex<State>, error: EmbedError) -> EmbedError {
+    let witness = lock(state).witness.clone();
+    let Some(witness) = witness else { return error };
+    let (exit, last_words) = (witness.exit().await, witness.last_words());
+    EmbedError::new(error.code(), format!("{}; the worker {exit}{last_words}", error.message()))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -136,72 +217,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Connects to the worker of `options`, starting one if nobody listens.
-async fn reach(
-    options: &ClientOptions,
-) -> Result<(Arc<Connection>, Option<Arc<Witness>>), EmbedError> {
-    let endpoint = endpoint(options).await?;
-    let give_up = Instant::now() + START_TIMEOUT;
-    let mut launch_after = Instant::now();
-    let (mut poll, mut relaunch) = (POLL_FIRST, RELAUNCH_FIRST);
-    let mut witness = None;
-    loop {
-        match connect(&endpoint).await {
-            Ok(stream) => match Connection::open(stream).await {
-                Ok(connection) => return Ok((Arc::new(connection), witness)),
-                // It left while the connection was made.
-                Err(Failure::Lost(why)) => tracing::debug!(%why, "the worker left"),
-                Err(Failure::Refused(error)) => return Err(error),
-            },
-            Err(Unreachable::NobodyListens) => {}
-            Err(Unreachable::Forbidden(error)) => return Err(error),
-        }
-        let now = Instant::now();
-        if now >= give_up {
-            return Err(EmbedError::new(
-                ErrorCode::WorkerUnavailable,
-                format!("worker at `{endpoint}`: could not be reached within {START_TIMEOUT:?}"),
-            ));
-        }
-        if now >= launch_after {
-            launch_after = now + relaunch;
-            relaunch = (relaunch * 2).min(RELAUNCH_MAX);
-            let launched = tokio::time::timeout_at(give_up, launch(options, &endpoint)).await;
-            match launched {
-                Ok(Ok(Launched::Ready(new))) => {
-                    witness = Some(new);
-                    continue;
-                }
-                Ok(Ok(Launched::Exists)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => continue,
-            }
-        }
-        sleep(poll).await;
-        poll = (poll * 2).min(POLL_MAX);
-    }
-}
-
-/// Where the worker of this model listens, found off the runtime's thread: a path may lead to a slow
-/// file system.
-async fn endpoint(options: &ClientOptions) -> Result<Endpoint, EmbedError> {
-    let (model, dir) = (options.model.clone(), options.runtime_dir.clone());
-    let identity = tokio::task::spawn_blocking(move || ModelIdentity::of_file(&model)).await;
-    let identity = identity.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    identity.map(|identity| Endpoint::for_model_in(&dir, &identity, crate::VERSION)).map_err(
-        |error| {
-            let path = options.model.display();
-            match error.kind() {
-                std::io::ErrorKind::NotFound => EmbedError::new(
-                    ErrorCode::ModelNotFound,
-                    format!("model `{path}`: no such file"),
-                ),
-                _ => EmbedError::with_source(
-                    ErrorCode::ModelNotFound,
-                    format!("model `{path}`: cannot be opened"),
-                    error,
-                ),
-            }
-        },
-    )
+/// A number from 0 to 1 that differs from process to process and from call to call.
+fn chance() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

@@ -19,6 +19,16 @@ use crate::error::EmbedError;
 /// A connected stream.
 pub(crate) type WorkerStream = Stream;
 
+/// A connection that is the user's own at both ends.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// Bytes to and from the worker.
+    pub(crate) stream: WorkerStream,
+    /// The worker's process, where the system tells who is at the other end (not on macOS). Unlike
+    /// the one in the worker's hello it is known of a worker that hangs.
+    pub(crate) pid: Option<u32>,
+}
+
 /// Why an endpoint could not be reached.
 #[derive(Debug)]
 pub(crate) enum Unreachable {
@@ -47,7 +57,7 @@ enum EndpointError {
 }
 
 /// Connects to the worker at `endpoint`.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<WorkerStream, Unreachable> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Reached, Unreachable> {
     check_address(endpoint.address()).map_err(forbidden)?;
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound
@@ -58,8 +68,8 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<WorkerStream, Unreach
     };
     let name = endpoint.address().to_fs_name::<GenericFilePath>().map_err(failed)?;
     let stream = Stream::connect(name).await.map_err(failed)?;
-    check_peer(&stream, endpoint)?;
-    Ok(stream)
+    let pid = check_peer(&stream, endpoint)?;
+    Ok(Reached { stream, pid })
 }
 
 fn forbidden(error: EndpointError) -> Unreachable {
@@ -109,27 +119,27 @@ fn check_address(_address: &Path) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// The worker must run as this user.
+/// The worker must run as this user; gives its process.
 #[cfg(unix)]
-fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<(), Unreachable> {
+fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<Option<u32>, Unreachable> {
     let wanted = rustix::process::geteuid().as_raw();
-    match stream.peer_creds().map(|creds| creds.euid()) {
-        Ok(Some(found)) if found != wanted => Err(forbidden(EndpointError::ForeignWorker {
+    // It left between accepting and being asked.
+    let peer = stream.peer_creds().map_err(|_| Unreachable::NobodyListens)?;
+    match peer.euid() {
+        Some(found) if found != wanted => Err(forbidden(EndpointError::ForeignWorker {
             endpoint: endpoint.to_string(),
             found,
             wanted,
         })),
         // A system that does not tell leaves the directory, which was checked.
-        Ok(_) => Ok(()),
-        // It left between accepting and being asked.
-        Err(_) => Err(Unreachable::NobodyListens),
+        _ => Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok())),
     }
 }
 
-/// The pipe's security descriptor admits only this user.
+/// The pipe's security descriptor admits only this user; gives the worker's process.
 #[cfg(not(unix))]
-fn check_peer(_stream: &Stream, _endpoint: &Endpoint) -> Result<(), Unreachable> {
-    Ok(())
+fn check_peer(stream: &Stream, _endpoint: &Endpoint) -> Result<Option<u32>, Unreachable> {
+    Ok(stream.peer_creds().ok().and_then(|peer| peer.pid()))
 }
 
 #[cfg(all(test, unix))]
@@ -193,5 +203,15 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(endpoint.address()).expect("binds"));
         let found = connect(&endpoint).await;
         assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_process_at_the_other_end_is_known_before_it_says_a_word() {
+        let dir = directory(0o700);
+        let endpoint = Endpoint::in_dir(dir.path(), "mute");
+        let _listener = std::os::unix::net::UnixListener::bind(endpoint.address()).expect("binds");
+        let reached = connect(&endpoint).await.expect("somebody listens");
+        assert_eq!(reached.pid, Some(std::process::id()));
     }
 }

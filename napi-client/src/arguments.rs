@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use embed_client::{EmbedError, EmbedOptions, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
+use embed_client::{EmbedError, EmbedOptions, Fallback, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
 use napi::bindgen_prelude::*;
 use napi::{Env, Unknown, ValueType};
 
@@ -15,20 +15,24 @@ use crate::errors::{Checked, Rejection};
 use crate::progress::OnProgress;
 
 /// Every option that this version knows, as `index.d.ts` declares them.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "model",
     "truncate",
     "dimensions",
     "normalize",
     "priority",
     "timeoutMs",
+    "fallback",
     "signal",
     "onProgress",
 ];
 
 /// Options of later versions: refused by name, since ignoring them would give other vectors than the
 /// caller believes to have.
-const OPTIONS_TO_COME: [&str; 2] = ["task", "fallback"];
+const OPTIONS_TO_COME: [&str; 1] = ["task"];
+
+/// What is taken for the `fallback` option where a call has none.
+const FALLBACK_VARIABLE: &str = "EMBED_FALLBACK";
 
 /// Longest time limit: 2^31 - 1 ms, as in `setTimeout`.
 const TIMEOUT_MS_MAX: f64 = 2_147_483_647.0;
@@ -110,13 +114,16 @@ pub(crate) struct Options<'env> {
     normalize: Option<bool>,
     priority: Option<Priority>,
     timeout: Option<Duration>,
+    fallback: Fallback,
 }
 
 impl<'env> Options<'env> {
     /// Reads an options object, or `undefined`.
     pub(crate) fn read(env: &'env Env, value: Unknown<'env>) -> Checked<Self> {
         match value.get_type()? {
-            ValueType::Undefined => return Ok(Self::default()),
+            ValueType::Undefined => {
+                return Ok(Self { fallback: fallback_of_environment()?, ..Self::default() });
+            }
             ValueType::Object if !value.is_array()? => {}
             _ => {
                 let found = describe(value)?;
@@ -144,6 +151,10 @@ impl<'env> Options<'env> {
             normalize: get("normalize")?.boolean()?,
             priority: get("priority")?.priority()?,
             timeout: get("timeoutMs")?.milliseconds()?,
+            fallback: match get("fallback")?.fallback()? {
+                Some(fallback) => fallback,
+                None => fallback_of_environment()?,
+            },
             signal: get("signal")?.signal(env)?,
             on_progress: callback(env, object)?,
         })
@@ -161,6 +172,7 @@ impl<'env> Options<'env> {
             dimensions: self.dimensions,
             priority: self.priority.unwrap_or(priority),
             timeout: self.timeout.unwrap_or(TIMEOUT_DEFAULT),
+            fallback: self.fallback,
         }
     }
 }
@@ -240,6 +252,14 @@ impl<'env> Given<'env> {
         }
     }
 
+    fn fallback(&self) -> Checked<Option<Fallback>> {
+        let wanted = "'none' or 'hash'";
+        match self.string(wanted)? {
+            None => Ok(None),
+            Some(name) => fallback(&name).map(Some).ok_or_else(|| self.wrong(wanted)),
+        }
+    }
+
     fn signal(&self, env: &'env Env) -> Checked<Option<Signal<'env>>> {
         if self.value.get_type()? == ValueType::Undefined {
             return Ok(None);
@@ -249,6 +269,28 @@ impl<'env> Given<'env> {
             None => Err(self.wrong("an AbortSignal")),
         }
     }
+}
+
+fn fallback(name: &str) -> Option<Fallback> {
+    match name {
+        "none" => Some(Fallback::None),
+        "hash" => Some(Fallback::Hash),
+        _ => None,
+    }
+}
+
+/// What [`FALLBACK_VARIABLE`] says; it is asked at every call, on the JavaScript thread.
+fn fallback_of_environment() -> Checked<Fallback> {
+    let name = std::env::var_os(FALLBACK_VARIABLE).unwrap_or_default();
+    if name.is_empty() {
+        return Ok(Fallback::None);
+    }
+    name.to_str().and_then(fallback).ok_or_else(|| {
+        Rejection::argument(format!(
+            "environment variable {FALLBACK_VARIABLE}: found '{}', wanted 'none' or 'hash'",
+            name.display()
+        ))
+    })
 }
 
 /// The `onProgress` option, which napi types only as it is read.

@@ -96,7 +96,7 @@ pub(crate) fn batch_error(env: &Env, outcomes: Vec<Outcome>) -> Result<Unknown<'
     let mut first = None;
     for (text_idx, outcome) in (0_u32..).zip(outcomes) {
         let value = match outcome {
-            Ok(embedding) => Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown(),
+            Ok(embedding) => crate::vector(env, &embedding)?,
             Err(error) => {
                 let value = embed_error(env, &error)?;
                 let mut entry = Object::new(env)?;

@@ -6,11 +6,12 @@
 //! every fault rejects the promise.
 //!
 //! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
-//! `progress` do what their options say, `errors` makes JavaScript errors, `environment` knows when
-//! nobody is left to have them.
+//! `progress` do what their options say, `errors` makes JavaScript errors, `degraded` marks vectors
+//! that are not the model's, `environment` knows when nobody is left to have them.
 
 mod abort;
 mod arguments;
+mod degraded;
 mod environment;
 mod errors;
 mod locate;
@@ -150,6 +151,10 @@ fn all(env: &Env, outcomes: Vec<Outcome>) -> Result<Value> {
 }
 
 /// A `Float32Array` over an `ArrayBuffer` of its own, which may be transferred or changed.
-fn vector(env: &Env, embedding: &Embedding) -> Result<Value> {
-    Ok(Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown())
+pub(crate) fn vector(env: &Env, embedding: &Embedding) -> Result<Value> {
+    let value: Value = Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown();
+    if let Some(why) = &embedding.degraded {
+        degraded::mark(env, &mut value.coerce_to_object()?, why)?;
+    }
+    Ok(value)
 }

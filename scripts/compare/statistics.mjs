@@ -7,7 +7,8 @@ export function quantile(values, share) {
   const at = (sorted.length - 1) * share
   const below = Math.floor(at)
   const above = Math.min(below + 1, sorted.length - 1)
-  return sorted[below] + (sorted[above] - sorted[below]) * (at - below)
+  // Equal neighbours may both be infinite.
+  return sorted[below] === sorted[above] ? sorted[below] : sorted[below] + (sorted[above] - sorted[below]) * (at - below)
 }
 
 export const median = (values) => quantile(values, 0.5)
@@ -26,4 +27,13 @@ export function cosine(a, b) {
 export function rotated(items, round) {
   const by = round % Math.max(items.length, 1)
   return [...items.slice(by), ...items.slice(0, by)]
+}
+
+/** What the line of least squares through the points gains for each unit of `xs`. */
+export function slope(xs, ys) {
+  const mean = (values) => sum(values) / values.length
+  const [x, y] = [mean(xs), mean(ys)]
+  const spread = sum(xs.map((value) => (value - x) ** 2))
+  if (!(spread > 0)) throw new Error('a slope needs two points at least')
+  return sum(xs.map((value, i) => (value - x) * (ys[i] - y))) / spread
 }

@@ -28,6 +28,8 @@ enum Act {
     Answer,
     Refuse(ErrorCode),
     HangUp,
+    /// Says nothing any more, on this connection.
+    Hang,
 }
 
 impl Place {
@@ -72,6 +74,7 @@ async fn serve(
 ) {
     while let Some(Ok(request)) = stream.next().await {
         let response = match request {
+            Request::Ping { id } => Response::Pong { id },
             Request::Hello(_) => hello(),
             Request::Embed { id, text, .. } => {
                 match script(n_texts.fetch_add(1, Ordering::Relaxed)) {
@@ -80,6 +83,7 @@ async fn serve(
                         Response::Error { id: Some(id), code, message: "as scripted".into() }
                     }
                     Act::HangUp => return,
+                    Act::Hang => std::future::pending().await,
                 }
             }
             _ => continue,
@@ -150,6 +154,116 @@ async fn a_text_that_breaks_every_connection_is_given_up() {
     let error = place.client().embed("poison", &options(Priority::Interactive)).await;
     assert_eq!(error.expect_err("lost twice").code(), ErrorCode::WorkerUnavailable);
     assert_eq!(n_connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_request_to_a_worker_that_hangs_is_sent_once_more() {
+    let place = Place::new();
+    let n_connections = place.worker(|n| if n == 0 { Act::Hang } else { Act::Answer });
+    let embedding = place.client().embed("four", &options(Priority::Interactive)).await;
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn after_three_restarts_without_an_answer_callers_are_told_at_once() {
+    let place = Place::new();
+    let n_connections = place.worker(|_| Act::HangUp);
+    let client = place.client();
+    let options = options(Priority::Interactive);
+    for _ in 0..2 {
+        client.embed("poison", &options).await.expect_err("lost twice");
+    }
+    let n_tries = n_connections.load(Ordering::Relaxed);
+    assert_eq!(n_tries, 4, "the start and three restarts");
+    for _ in 0..100 {
+        let error = client.embed("harmless", &options).await.expect_err("refused");
+        assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
+        let message = error.message();
+        assert!(message.contains("4 times in a row") && message.contains("ended"), "{message}");
+    }
+    assert_eq!(n_connections.load(Ordering::Relaxed), n_tries);
+}
+
+#[tokio::test]
+async fn somebody_else_at_the_endpoint_is_named_and_left_alone() {
+    let place = Place::new();
+    let identity = ModelIdentity::of_file(&place.options.model).expect("is there");
+    let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
+    let listener = UnixListener::bind(endpoint.address()).expect("binds");
+    tokio::spawn(async move {
+        let mut streams = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &[0xff; 64]).await;
+            streams.push(stream);
+        }
+    });
+    let error = place.client().embed("x", &options(Priority::Interactive)).await;
+    let error = error.expect_err("no worker");
+    assert_eq!(error.code(), ErrorCode::Protocol);
+    let message = error.message();
+    assert!(message.contains("does not answer as a worker"), "{message}");
+    assert!(message.contains(&endpoint.to_string()), "{message}");
+}
+
+/// A model of 1 dimension, as far as its first bytes tell.
+fn write_header(path: &std::path::Path) {
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    let string = |file: &mut Vec<u8>, text: &str| {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    };
+    file.extend(0_u64.to_le_bytes());
+    file.extend(2_u64.to_le_bytes());
+    string(&mut file, "general.architecture");
+    file.extend(8_u32.to_le_bytes());
+    string(&mut file, "bert");
+    string(&mut file, "bert.embedding_length");
+    file.extend(4_u32.to_le_bytes());
+    file.extend(3_u32.to_le_bytes());
+    std::fs::write(path, file).expect("writes");
+}
+
+#[tokio::test]
+async fn without_a_worker_the_fallback_is_marked_and_announced_once() {
+    let place = Place::new();
+    write_header(&place.options.model);
+    let client = place.client();
+    let wanted = EmbedOptions { fallback: Fallback::Hash, ..Default::default() };
+    for n in 0..3 {
+        let embedding = client.embed("some words", &wanted).await.expect("a fallback");
+        assert_eq!(embedding.vector.len(), 3, "the model's own length");
+        assert_eq!(
+            embedding.vector,
+            client.embed("some words", &wanted).await.expect("the same").vector
+        );
+        let degraded = embedding.degraded.expect("is marked");
+        assert_eq!(degraded.is_first, n == 0);
+        assert_eq!(degraded.why.code(), ErrorCode::WorkerUnavailable);
+    }
+    let shorter = EmbedOptions { dimensions: Some(2), ..wanted };
+    assert_eq!(client.embed("x", &shorter).await.expect("a fallback").vector.len(), 2);
+    let longer = EmbedOptions { dimensions: Some(4), ..wanted };
+    let error = client.embed("x", &longer).await.expect_err("too long");
+    assert_eq!(error.code(), ErrorCode::BadArgument);
+
+    let n_connections = place.worker(|_| Act::Answer);
+    let embedding = client.embed("four", &wanted).await.expect("a vector");
+    assert!(embedding.degraded.is_none(), "a worker is back");
+    assert_eq!(embedding.vector, [4.0]);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_fault_that_is_not_the_workers_has_no_fallback() {
+    let mut place = Place::new();
+    let wanted = EmbedOptions { fallback: Fallback::Hash, ..Default::default() };
+    place.worker(|_| Act::Refuse(ErrorCode::TextTooLong));
+    let error = place.client().embed("x", &wanted).await.expect_err("refused");
+    assert_eq!(error.code(), ErrorCode::TextTooLong);
+    place.options.model = place.dir.path().join("none.gguf");
+    let error = place.client().embed("x", &wanted).await.expect_err("missing");
+    assert_eq!(error.code(), ErrorCode::ModelNotFound);
 }
 
 #[tokio::test]

@@ -3,10 +3,15 @@
 //! Time is paused: it jumps to the next timer when nothing else can happen.
 
 use super::*;
-use embed_protocol::{DIMENSIONS_MAX, IN_FLIGHT_MAX, ModelInfo, TEXT_BYTES_MAX, Timings};
+use embed_protocol::{
+    DIMENSIONS_MAX, IN_FLIGHT_MAX, ModelInfo, PROTOCOL_VERSION, TEXT_BYTES_MAX, Timings,
+};
 use futures_util::SinkExt;
 use tokio::io::DuplexStream;
 use tokio_util::codec::Framed;
+
+/// How long a worker may take for its hello.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The worker's end.
 type Peer = Framed<DuplexStream, MessageCodec<Request, Response>>;
@@ -43,7 +48,7 @@ fn streams() -> (DuplexStream, Peer) {
 /// Opens a connection whose peer has introduced itself.
 async fn connected() -> (Arc<Connection>, Peer) {
     let (stream, mut peer) = streams();
-    let (connection, ()) = tokio::join!(Connection::open(stream), async {
+    let (connection, ()) = tokio::join!(Connection::open(stream, PATIENCE), async {
         assert!(matches!(receive(&mut peer).await, Request::Hello(_)));
         peer.send(&hello(PROTOCOL_VERSION)).await.expect("open");
     });
@@ -85,6 +90,17 @@ fn refused<T: std::fmt::Debug>(failure: Result<T, Failure>) -> EmbedError {
     match failure {
         Err(Failure::Refused(error)) => error,
         other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Answers nothing but pings, until nobody is there.
+async fn answer_pings(mut peer: Peer) {
+    while let Some(Ok(request)) = peer.next().await {
+        if let Request::Ping { id } = request
+            && peer.send(&Response::Pong { id }).await.is_err()
+        {
+            return;
+        }
     }
 }
 
@@ -264,7 +280,8 @@ async fn no_more_requests_are_outstanding_than_the_protocol_allows() {
     for _ in 0..IN_FLIGHT_MAX {
         ids.push(receive_text(&mut peer).await.0);
     }
-    let more = tokio::time::timeout(Duration::from_secs(1), peer.next()).await;
+    // Shorter than what the client is silent for before it pings.
+    let more = tokio::time::timeout(TICK / 2, peer.next()).await;
     assert!(more.is_err(), "one too many: {more:?}");
     for id in ids {
         peer.send(&vector(id, 1.0)).await.expect("open");
@@ -282,7 +299,9 @@ async fn no_more_requests_are_outstanding_than_the_protocol_allows() {
 async fn a_worker_of_another_protocol_is_refused_by_both_numbers() {
     let (stream, mut peer) = streams();
     peer.send(&hello(99)).await.expect("open");
-    let error = refused(Connection::open(stream).await);
+    let Err(NotOpened::Refused(error)) = Connection::open(stream, PATIENCE).await else {
+        panic!("not refused")
+    };
     assert_eq!(error.code(), ErrorCode::Protocol);
     let message = error.message();
     assert!(message.contains("protocol 99") && message.contains(&PROTOCOL_VERSION.to_string()));
@@ -292,20 +311,78 @@ async fn a_worker_of_another_protocol_is_refused_by_both_numbers() {
 async fn a_worker_that_leaves_before_its_hello_is_lost_and_not_at_fault() {
     let (stream, peer) = streams();
     drop(peer);
-    assert!(matches!(Connection::open(stream).await, Err(Failure::Lost(_))));
+    assert!(matches!(Connection::open(stream, PATIENCE).await, Err(NotOpened::Gone(_))));
 
     let (stream, mut peer) = streams();
     let code = ErrorCode::ShuttingDown;
     peer.send(&Response::Error { id: None, code, message: "leaving".into() }).await.expect("open");
-    assert!(matches!(Connection::open(stream).await, Err(Failure::Lost(_))));
+    assert!(matches!(Connection::open(stream, PATIENCE).await, Err(NotOpened::Gone(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_says_nothing_is_given_up() {
     let (stream, _peer) = streams();
-    let error = refused(Connection::open(stream).await);
+    let Err(NotOpened::Unresponsive(error)) = Connection::open(stream, PATIENCE).await else {
+        panic!("not given up")
+    };
     assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
     assert!(error.message().contains("5s"), "{}", error.message());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_something_else_than_hello_is_no_worker() {
+    use tokio::io::AsyncWriteExt;
+
+    let (stream, mut peer) = streams();
+    peer.send(&Response::Pong { id: 1 }).await.expect("open");
+    let opened = Connection::open(stream, PATIENCE).await;
+    assert!(matches!(&opened, Err(NotOpened::Unresponsive(_))), "{opened:?}");
+
+    let (stream, mut peer) = streams();
+    peer.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\n").await.expect("open");
+    let opened = Connection::open(stream, PATIENCE).await;
+    assert!(matches!(&opened, Err(NotOpened::Unresponsive(_))), "{opened:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_falls_silent_hangs() {
+    let (connection, _peer) = connected().await;
+    let started = Instant::now();
+    let request = embed(&connection, "x");
+    let error = lost(request.await.expect("no panic"));
+    assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
+    assert!(error.message().contains("silent"), "{}", error.message());
+    assert!(connection.hangs() && connection.is_closed());
+    let took = started.elapsed();
+    assert!(took >= SILENCE_MAX && took <= SILENCE_MAX + 2 * TICK, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_computes_for_long_answers_pings_and_is_left_in_peace() {
+    let (connection, peer) = connected().await;
+    let pinged = tokio::spawn(answer_pings(peer));
+    let options = EmbedOptions { timeout: Duration::from_secs(600), ..Default::default() };
+    let deadline = Instant::now() + options.timeout;
+    let error = refused(connection.embed("long", &options, deadline).await);
+    assert_eq!(error.code(), ErrorCode::Timeout);
+    assert!(!connection.hangs() && !connection.is_closed());
+    pinged.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_that_owes_nothing_is_not_pinged() {
+    let (connection, mut peer) = connected().await;
+    let request = embed(&connection, "x");
+    let (id, _) = receive_text(&mut peer).await;
+    peer.send(&vector(id, 1.0)).await.expect("open");
+    request.await.expect("no panic").expect("a vector");
+    let hour = Duration::from_secs(3600);
+    let pinged = tokio::time::timeout(hour, peer.next()).await;
+    assert!(pinged.is_err(), "{pinged:?}");
+    // And after that hour the next text is watched over again.
+    let request = embed(&connection, "y");
+    assert!(matches!(lost(request.await.expect("no panic")).code(), ErrorCode::WorkerUnavailable));
+    assert!(connection.hangs());
 }
 
 #[tokio::test(start_paused = true)]

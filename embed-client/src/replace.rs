@@ -1,0 +1,176 @@
+//! Ending a worker that hangs, so that its endpoint is free for a successor.
+//!
+//! Nothing is ended but what has left its card at the endpoint and still holds its lock: whatever
+//! else listens there is somebody's program and not ours to kill.
+
+use std::io;
+use std::time::Duration;
+
+use embed_protocol::Endpoint;
+use embed_protocol::card::WorkerCard;
+use tokio::time::{Instant, sleep};
+
+/// How long a killed process may take to be gone: it may be in the middle of reading a slow disk.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked at meanwhile.
+const END_POLL: Duration = Duration::from_millis(5);
+
+/// Ends the worker of `endpoint` and waits until its endpoint is free; `pid` is the process that
+/// hangs, where it is known. False if that is no worker of ours, or will not end.
+pub(crate) async fn end_worker(endpoint: &Endpoint, pid: Option<u32>) -> bool {
+    let Some(card) = card_of(endpoint).await else { return false };
+    if pid.is_some_and(|pid| pid != card.pid) {
+        // It was replaced already, or what hangs is no worker.
+        return false;
+    }
+    tracing::warn!(pid = card.pid, %endpoint, "ending a worker that hangs");
+    if let Err(error) = kill(card.pid) {
+        tracing::warn!(pid = card.pid, %error, "a worker that hangs cannot be ended");
+        return false;
+    }
+    let give_up = Instant::now() + END_PATIENCE;
+    while card_of(endpoint).await.is_some_and(|current| current.pid == card.pid) {
+        if Instant::now() >= give_up {
+            return false;
+        }
+        sleep(END_POLL).await;
+    }
+    true
+}
+
+/// The card of the worker that holds the lock of `endpoint`, read off the runtime's thread.
+async fn card_of(endpoint: &Endpoint) -> Option<WorkerCard> {
+    let endpoint = endpoint.clone();
+    let read = move || WorkerCard::read(&endpoint);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(card)) => card,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the card of a worker cannot be read");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Ends a process without its leave; that it has gone already is no error.
+#[cfg(unix)]
+fn kill(pid: u32) -> io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    match kill_process(pid, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a process without its leave.
+#[cfg(windows)]
+fn kill(pid: u32) -> io::Result<()> {
+    use std::os::windows::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    // winbase.h
+    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+    let status = Command::new("taskkill.exe")
+        .args(["/F", "/PID", &pid.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .creation_flags(CREATE_NO_WINDOW)
+        .status()?;
+    // 128: there is no such process.
+    if status.success() || status.code() == Some(128) {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("taskkill: {status}")))
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::process::{Child, Command};
+
+    /// A process that will not answer anybody, and an endpoint at which its card lies.
+    struct Hanging {
+        _dir: tempfile::TempDir,
+        endpoint: Endpoint,
+        lock: Option<File>,
+        process: Child,
+    }
+
+    impl Hanging {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let endpoint = Endpoint::in_dir(dir.path(), "hangs");
+            let lock = File::create(endpoint.lock_path()).expect("ours");
+            lock.try_lock().expect("nobody has it");
+            let process = Command::new("sleep").arg("1000").spawn().expect("sleeps");
+            let card = WorkerCard::here(&endpoint, dir.path(), crate::VERSION);
+            WorkerCard { pid: process.id(), ..card }.write(&endpoint).expect("ours");
+            Self { _dir: dir, endpoint, lock: Some(lock), process }
+        }
+
+        fn is_running(&mut self) -> bool {
+            self.process.try_wait().expect("our child").is_none()
+        }
+
+        /// The lock goes with the process that holds it; here that is this one.
+        fn let_go_of_lock_when_it_ends(&mut self) -> std::thread::JoinHandle<()> {
+            let lock = self.lock.take();
+            let pid = self.process.id();
+            std::thread::spawn(move || {
+                let stat = format!("/proc/{pid}/stat");
+                // A zombie until the test waits for it.
+                while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                drop(lock);
+            })
+        }
+    }
+
+    impl Drop for Hanging {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_worker_on_the_card_is_ended() {
+        let mut hanging = Hanging::new();
+        let letting_go = hanging.let_go_of_lock_when_it_ends();
+        assert!(end_worker(&hanging.endpoint, Some(hanging.process.id())).await);
+        assert!(!hanging.is_running());
+        letting_go.join().expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn another_process_than_that_on_the_card_is_left_alone() {
+        let mut hanging = Hanging::new();
+        assert!(!end_worker(&hanging.endpoint, Some(std::process::id())).await);
+        assert!(hanging.is_running());
+    }
+
+    #[tokio::test]
+    async fn the_process_on_a_stale_card_is_left_alone() {
+        let mut hanging = Hanging::new();
+        hanging.lock = None;
+        assert!(!end_worker(&hanging.endpoint, Some(hanging.process.id())).await);
+        assert!(hanging.is_running(), "its id may be another program's by now");
+    }
+
+    #[tokio::test]
+    async fn a_process_without_a_card_is_left_alone() {
+        let mut hanging = Hanging::new();
+        WorkerCard::remove(&hanging.endpoint).expect("ours");
+        assert!(!end_worker(&hanging.endpoint, None).await);
+        assert!(hanging.is_running());
+    }
+}
