@@ -8,6 +8,7 @@ mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
 mod process_management;
+mod seeing;
 mod server;
 mod support;
 mod tidy;
