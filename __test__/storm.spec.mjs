@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { garbage } from '../scripts/storm/garbage.mjs'
-import { run } from '../scripts/storm/run.mjs'
+import { DEFAULT_MODEL, run } from '../scripts/storm/run.mjs'
 import { judge, recoveries, table } from '../scripts/storm/verdict.mjs'
 import { Frames, framed, message, parse } from '../scripts/storm/wire.mjs'
 import { embed } from '../index.js'
@@ -15,24 +15,26 @@ import { root, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
-const MODEL = join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf')
-
 /** A storm, and what must hold whatever the machine's speed. */
 async function weather(t, trouble, seconds) {
   const seed = Math.floor(Math.random() * 2 ** 32)
-  const outcome = await run({ trouble, processes: 2, seconds, seed, model: MODEL })
+  const outcome = await run({ trouble, processes: 2, seconds, seed, model: DEFAULT_MODEL })
   const verdict = judge(outcome)
   const shown = `seed ${seed}\n${table(verdict, outcome).join('\n')}`
   t.diagnostic(`${outcome.blows.length} blows, ${verdict.figures.texts} texts, seed ${seed}`)
   assert.ok(outcome.blows.length >= 2, shown)
-  for (const { name, ok } of verdict.bounds) assert.ok(ok || /^(blow to|growth)/.test(name), `${name}\n${shown}`)
+  for (const { name, ok } of verdict.bounds) assert.ok(ok || /^(blow to|growth|right vectors)/.test(name), `${name}\n${shown}`)
+  // On a machine so slow that a text waits from one blow to the next, some are lost twice.
+  assert.ok(verdict.figures.right > 0.9 * verdict.figures.texts, shown)
   // Each process has had an answer after each blow that concerned it.
   assert.ok(verdict.recoveries.every(Number.isFinite), shown)
 }
 
 test('a worker killed again and again: right vectors, each call settled once, nothing left', (t) => weather(t, 'kill', 8))
 
-const unix = { skip: process.platform === 'win32' && 'no Unix sockets' }
+const unix = { skip: process.platform === 'win32' && 'no Unix sockets, no SIGSTOP' }
+
+test('a worker stopped again and again, and never continued', unix, (t) => weather(t, 'stop', 6))
 
 test('connections cut in the middle of a frame', unix, (t) => weather(t, 'cut', 5))
 

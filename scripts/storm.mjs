@@ -12,13 +12,12 @@
 // The exit code is 1 if a bound is broken. All but `kill` and `none` need Unix.
 
 import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-import { addonPath, build, Failure, report, root, worker } from './build.mjs'
-import { run } from './storm/run.mjs'
-import { TROUBLES } from './storm/troubles.mjs'
-import { judge, table } from './storm/verdict.mjs'
+import { addonPath, build, Failure, report, worker } from './build.mjs'
+import { DEFAULT_MODEL, run } from './storm/run.mjs'
+import { EVERYWHERE, TROUBLES } from './storm/troubles.mjs'
+import { judge, plain, table } from './storm/verdict.mjs'
 
 const OPTIONS = {
   help: { type: 'boolean', short: 'h', default: false },
@@ -26,7 +25,7 @@ const OPTIONS = {
   processes: { type: 'string', default: '4' },
   seconds: { type: 'string', default: '60' },
   seed: { type: 'string' },
-  model: { type: 'string', default: join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf') },
+  model: { type: 'string', default: DEFAULT_MODEL },
   json: { type: 'string' }
 }
 
@@ -44,6 +43,7 @@ await report(async () => {
   if (values.help) return console.log(USAGE)
   const { trouble, model } = values
   if (!(trouble in TROUBLES)) throw new Failure(`--trouble ${trouble}: not one of ${Object.keys(TROUBLES).join(', ')}`)
+  if (process.platform === 'win32' && !EVERYWHERE.includes(trouble)) throw new Failure(`--trouble ${trouble}: needs Unix`)
   if (!existsSync(model)) throw new Failure(`${model}: no such file`)
   const [processes, seconds] = ['processes', 'seconds'].map((name) => count(name, values[name]))
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : count('seed', values.seed)
@@ -53,7 +53,7 @@ await report(async () => {
   const outcome = await run({ trouble, processes, seconds, seed, model, log: (line) => console.error(line) })
   const verdict = judge(outcome)
   console.log([`trouble: ${trouble}, seed ${seed}`, '', ...table(verdict, outcome)].join('\n'))
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ trouble, processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ processes, seconds, seed, ...verdict, ...outcome }, plain)}\n`)
   if (verdict.bounds.some(({ ok }) => !ok)) process.exitCode = 1
 })
 
@@ -69,9 +69,4 @@ function count(name, value) {
   const number = Number(value)
   if (!Number.isInteger(number) || number < 1) throw new Failure(`--${name} ${value}: not a whole number of 1 or more`)
   return number
-}
-
-/** Typed arrays as lists. */
-function plain(_, value) {
-  return ArrayBuffer.isView(value) ? Array.from(value) : value
 }

@@ -20,6 +20,10 @@ use crate::supervisor::Supervisor;
 /// not kill them all.
 const RETRIES_AFTER_LOSS: u32 = 1;
 
+/// How often a request that waited for a worker which hangs is sent to the next one. A text does not
+/// stop a whole process, as it might kill one; the bound is for a machine that stops them all.
+const RETRIES_AFTER_HANG: u32 = 32;
+
 /// How often a request that came too late for a leaving worker is sent to the next one. Nothing was
 /// begun, so this is always safe; the bound is for a machine on which every worker leaves at once.
 const RETRIES_AFTER_REFUSAL: u32 = 8;
@@ -41,13 +45,11 @@ enum NoVector {
 impl NoVector {
     /// `error` is why no connection could be had.
     fn of_unreached(error: EmbedError) -> Self {
-        match error.code() {
-            // Said by a worker that was well: no other would do better.
-            ErrorCode::ModelNotFound
-            | ErrorCode::ModelInvalid
-            | ErrorCode::ModelUnsupported
-            | ErrorCode::Overloaded => Self::Refused(error),
-            _ => Self::NoWorker(error),
+        // A worker that was well has said so: no other would do better.
+        if error.blames_the_model() || error.code() == ErrorCode::Overloaded {
+            Self::Refused(error)
+        } else {
+            Self::NoWorker(error)
         }
     }
 }
@@ -100,7 +102,7 @@ impl Client {
     /// Asks a worker, and another one if the first is lost.
     async fn ask(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, NoVector> {
         let deadline = Instant::now() + options.timeout;
-        let (mut losses, mut refusals) = (0, 0);
+        let (mut losses, mut hangs, mut refusals) = (0, 0, 0);
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
             let connection = tokio::time::timeout_at(deadline, self.supervisor.connection());
@@ -113,6 +115,10 @@ impl Client {
             };
             let error = match connection.embed(text, options, deadline).await {
                 Ok(embedding) => return Ok(embedding),
+                Err(Failure::Lost(_)) if connection.hung() && hangs < RETRIES_AFTER_HANG => {
+                    hangs += 1;
+                    continue;
+                }
                 Err(Failure::Lost(error)) if losses < RETRIES_AFTER_LOSS => {
                     losses += 1;
                     tracing::info!(%error, "a request is sent again to a fresh worker");

@@ -65,8 +65,8 @@ struct Pulse {
     heard: AtomicBool,
     /// A text was answered, with a vector or an error.
     answered: AtomicBool,
-    /// It was silent for too long.
-    hangs: AtomicBool,
+    /// It owes an answer to a ping: should the connection end now, it was not a text's doing.
+    is_faint: AtomicBool,
     /// Whether the watcher must be told of the next request.
     watcher_sleeps: AtomicBool,
     wake_watcher: Notify,
@@ -115,9 +115,10 @@ impl Connection {
         self.shared.pulse.answered.load(Ordering::Relaxed)
     }
 
-    /// Whether it ended because the worker was silent for too long.
-    pub(crate) fn hangs(&self) -> bool {
-        self.shared.pulse.hangs.load(Ordering::Relaxed)
+    /// Whether the worker hung when the connection ended, be it that this client ended it for that, or
+    /// that another one was first to end the worker.
+    pub(crate) fn hung(&self) -> bool {
+        self.is_closed() && self.shared.pulse.is_faint.load(Ordering::Relaxed)
     }
 
     /// Why it ended, once it has.
@@ -338,16 +339,24 @@ async fn watch(shared: Arc<Shared>) {
     let mut heartbeat = Heartbeat::default();
     loop {
         sleep(TICK).await;
-        let requests_wait = !shared.in_flight().is_empty();
+        let requests_wait = {
+            let in_flight = shared.in_flight();
+            if in_flight.is_closed() {
+                // How the worker was then is to be remembered.
+                return;
+            }
+            !in_flight.is_empty()
+        };
         let heard = pulse.heard.swap(false, Ordering::Relaxed);
-        match heartbeat.tick(requests_wait, heard) {
+        let beat = heartbeat.tick(requests_wait, heard);
+        pulse.is_faint.store(heartbeat.is_faint(), Ordering::Relaxed);
+        match beat {
             Beat::Wait => {}
             Beat::Sleep => pulse.sleep(|| shared.in_flight().is_empty()).await,
             // A pong has no waiter: that something comes is what counts. Should the connection be
             // gone, the next look finds nobody who waits.
             Beat::Ping => drop(shared.outbox.push_now(&Request::Ping { id: 0 })),
             Beat::Hangs => {
-                pulse.hangs.store(true, Ordering::Relaxed);
                 tracing::warn!("a worker that owes answers says nothing");
                 return shared.end(EmbedError::new(
                     ErrorCode::WorkerUnavailable,

@@ -58,6 +58,14 @@ impl EmbedError {
         message
     }
 
+    /// Whether the model's file is at fault.
+    pub(crate) fn blames_the_model(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::ModelNotFound | ErrorCode::ModelInvalid | ErrorCode::ModelUnsupported
+        )
+    }
+
     /// Whether another text would meet the same error at once: the fault is not the text's.
     pub fn concerns_every_text(&self) -> bool {
         match self.code {

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 /// How long a tick is.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Silent ticks, the pinged one included, after which a worker hangs. A worker answers a ping past
-/// every queue within a millisecond; on a machine so loaded that it does not within 1.5 seconds, to
-/// start another one is the smaller harm.
-const SILENT_TICKS_MAX: u32 = 6;
+/// every queue within a millisecond. On a machine so loaded that it gets no turn in the time in which
+/// the client got eight, to start another one is the smaller harm.
+const SILENT_TICKS_MAX: u32 = 8;
 
 /// How long that is for a client that got all its turns.
 pub(crate) const SILENCE_MAX: Duration = TICK.saturating_mul(SILENT_TICKS_MAX);
@@ -37,6 +37,11 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// Whether a ping has had no answer for a whole tick.
+    pub(crate) fn is_faint(&self) -> bool {
+        self.silent_ticks > 1
+    }
+
     /// A tick is over: whether requests wait, and whether anything was heard in it.
     pub(crate) fn tick(&mut self, requests_wait: bool, heard: bool) -> Beat {
         if heard {
@@ -73,8 +78,10 @@ mod tests {
     fn silence_is_pinged_once_and_then_ends() {
         let mut heartbeat = Heartbeat::default();
         assert_eq!(heartbeat.tick(true, false), Beat::Ping);
+        assert!(!heartbeat.is_faint(), "it had no time to answer");
         for _ in 2..SILENT_TICKS_MAX {
             assert_eq!(heartbeat.tick(true, false), Beat::Wait);
+            assert!(heartbeat.is_faint());
         }
         assert_eq!(heartbeat.tick(true, false), Beat::Hangs);
     }

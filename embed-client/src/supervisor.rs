@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use embed_protocol::ErrorCode;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::circuit::{Circuit, Permission, RESTARTS_MAX};
 use crate::connection::Connection;
@@ -20,6 +20,14 @@ use crate::launch::Witness;
 use crate::options::ClientOptions;
 use crate::reach::{Reached, Unreached, reach};
 use crate::replace::end_worker;
+
+/// How long a model that was served before, and is now missing or damaged, may take to be whole again
+/// before callers are told. Programs that put a new file in its place are done by then, unless they
+/// copy gigabytes onto it.
+const MODEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked at meanwhile.
+const MODEL_POLL: Duration = Duration::from_millis(50);
 
 /// The outcome of an attempt to get a connection, as all who wait for it see it.
 type Outcome = Result<Arc<Connection>, EmbedError>;
@@ -39,6 +47,8 @@ struct State {
     circuit: Circuit,
     /// Length of the model's vectors, once a worker has told.
     dimensions: Option<u32>,
+    /// Whether the model was good when it was last looked at.
+    model_was_good: bool,
     /// What the last worker was lost for, or the last attempt failed for.
     last_fault: Option<EmbedError>,
     /// The worker that this client started last.
@@ -137,7 +147,7 @@ impl Supervisor {
         let (sender, receiver) = watch::channel(None);
         let (options, state) = (Arc::clone(&self.options), Arc::clone(&self.state));
         tokio::spawn(async move {
-            if let Some(lost) = lost.filter(|lost| lost.connection.hangs()) {
+            if let Some(lost) = lost.filter(|lost| lost.connection.hung()) {
                 // Else it would keep its endpoint from a successor for ever.
                 end_worker(&lost.endpoint, Some(lost.connection.worker().pid)).await;
             }
@@ -170,6 +180,7 @@ impl State {
 
 /// Tries to reach a worker, again and again if need be.
 async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reached, EmbedError> {
+    let mut patience_ends = None;
     loop {
         let permission = lock(state).circuit.permission(Instant::now(), chance());
         match permission {
@@ -189,12 +200,26 @@ async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reache
             Ok((reached, witness)) => {
                 let mut state = lock(state);
                 state.dimensions = Some(reached.connection.worker().model.dimensions);
+                state.model_was_good = true;
                 if witness.is_some() {
                     state.witness = witness;
                 }
                 return Ok(reached);
             }
-            Err(Unreached::ForGood(error)) => return Err(error),
+            Err(Unreached::ForGood(error)) => {
+                if !error.blames_the_model() {
+                    return Err(error);
+                }
+                let now = Instant::now();
+                let was_good = std::mem::take(&mut lock(state).model_was_good);
+                if was_good {
+                    patience_ends = Some(now + MODEL_PATIENCE);
+                }
+                if patience_ends.is_none_or(|end| now >= end) {
+                    return Err(error);
+                }
+                sleep(MODEL_POLL).await;
+            }
             Err(Unreached::ForNow(error)) => {
                 tracing::warn!(error = error.message(), "no worker");
                 let mut state = lock(state);

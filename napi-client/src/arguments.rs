@@ -34,6 +34,10 @@ const OPTIONS_TO_COME: [&str; 1] = ["task"];
 /// What is taken for the `fallback` option where a call has none.
 const FALLBACK_VARIABLE: &str = "EMBED_FALLBACK";
 
+/// Elements of an array that are copied at a time. A copy of all would be as large as the array claims to
+/// be: `Array(2 ** 32 - 1)` holds nothing, and its copy gigabytes.
+const SLICE_TEXTS: u32 = 1024;
+
 /// Longest time limit: 2^31 - 1 ms, as in `setTimeout`.
 const TIMEOUT_MS_MAX: f64 = 2_147_483_647.0;
 
@@ -62,22 +66,28 @@ impl Input {
                 describe(value)?
             )));
         }
-        // A plain copy: holes are undefined in it, and getters and proxies have had their say.
         let array_class: Object = global(env, "Array")?;
-        let from: Function<Unknown, Array> = property(env, array_class, "from")?;
-        let array = from.bind(array_class)?.call(value)?;
-        let mut texts = Vec::with_capacity(array.len() as usize);
-        for text_idx in 0..array.len() {
-            let element = array.get::<Unknown>(text_idx)?;
-            match element {
-                Some(element) if element.get_type()? == ValueType::String => {
-                    texts.push(text(element)?);
-                }
-                element => {
-                    let found = element.map_or(Ok("nothing".to_owned()), describe)?;
-                    return Err(Rejection::argument(format!(
-                        "texts[{text_idx}]: found {found}, wanted a string"
-                    )));
+        let prototype: Object = property(env, array_class, "prototype")?;
+        let slice: Function<FnArgs<(u32, u32)>, Array> = property(env, prototype, "slice")?;
+        let slice = slice.bind(value)?;
+        let n_texts = value.coerce_to_object()?.get_array_length()?;
+        // Not reserved at once: an array of holes may claim any length.
+        let mut texts = Vec::new();
+        for first in (0..n_texts).step_by(SLICE_TEXTS as usize) {
+            // A plain copy: holes are undefined in it, and getters have had their say.
+            let end = first.saturating_add(SLICE_TEXTS).min(n_texts);
+            let copy = slice.call((first, end).into())?;
+            for text_idx in first..end {
+                match copy.get::<Unknown>(text_idx - first)? {
+                    Some(element) if element.get_type()? == ValueType::String => {
+                        texts.push(text(element)?);
+                    }
+                    element => {
+                        let found = element.map_or(Ok("nothing".to_owned()), describe)?;
+                        return Err(Rejection::argument(format!(
+                            "texts[{text_idx}]: found {found}, wanted a string"
+                        )));
+                    }
                 }
             }
         }

@@ -60,7 +60,7 @@ function number({ value, unit }) {
 }
 
 /** Columns as wide as their widest cell: the first to the left, all others to the right. */
-function aligned(rows) {
+export function aligned(rows) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)))
   return rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ').trimEnd())
 }

@@ -35,6 +35,15 @@ export class ModelFile {
     },
     'written anew in place': () => this.rewrite(() => {}),
     'emptied, made long, then written': () => this.rewrite((file) => ftruncateSync(file, this.bytes.length)),
+    'a part of it overwritten, then restored': async () => {
+      const at = Math.floor(this.random() * this.bytes.length)
+      const length = Math.min(this.bytes.length - at, this.bytes.length >> 2)
+      const file = openSync(this.path, 'r+')
+      writeSync(file, Buffer.alloc(length), 0, length, at)
+      await this.wait()
+      writeSync(file, this.bytes, at, length, at)
+      closeSync(file)
+    },
     'removed, then written': async () => {
       rmSync(this.path)
       await this.wait()

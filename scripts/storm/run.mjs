@@ -4,6 +4,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync }
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 
+import { root } from '../build.mjs'
 import { memoryOf } from '../compare/memory.mjs'
 import { randomNumbers } from '../compare/texts.mjs'
 import { signal, workers, zombiesOf } from '../processes.mjs'
@@ -11,6 +12,9 @@ import { holds, now, pause } from './clock.mjs'
 import { textsFor } from './texts.mjs'
 import { TROUBLES } from './troubles.mjs'
 import { User } from './users.mjs'
+
+/** The model that ships with the package. */
+export const DEFAULT_MODEL = join(root, 'models', 'all-MiniLM-L6-v2.Q8_0.gguf')
 
 /** What every user asks for, again and again. */
 const TEXTS = { single: 120, bulk: 120 }
@@ -36,7 +40,7 @@ const SAMPLE_MS = 1000
 
 /**
  * Runs `processes` users for `seconds`, with blows of `trouble` at random moments after `seed`. Gives
- * `{ users, blows, leftovers, worker }`: what each user wrote down, when each blow fell, what was left,
+ * `{ trouble, users, blows, leftovers, worker }`: what each user wrote down, when each blow fell, what was left,
  * and samples of the workers' memory.
  */
 export async function run({ trouble, processes, seconds, seed, model, load = LOAD, log = () => {} }) {
@@ -69,7 +73,7 @@ export async function run({ trouble, processes, seconds, seed, model, load = LOA
         ...ends.filter(Boolean),
         ...(await left(runtime))
       ]
-      return { users: records, blows, leftovers, worker: worker() }
+      return { trouble, users: records, blows, leftovers, worker: worker() }
     } finally {
       await plague.end()
       users.forEach(({ child }) => child.kill('SIGKILL'))

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-import { Failure, worker } from '../build.mjs'
+import { worker } from '../build.mjs'
 import { signal, workers } from '../processes.mjs'
 import { now, pause } from './clock.mjs'
 import { garbage } from './garbage.mjs'
@@ -49,6 +49,9 @@ export const TROUBLES = {
   }
 }
 
+/** Those that can be had without Unix's signals, sockets, and files that may be changed while they are mapped. */
+export const EVERYWHERE = ['none', 'kill']
+
 /** A worker that has not been hit yet gets the signal. */
 function signals({ runtime, random }, name) {
   const hit = new Set()
@@ -68,7 +71,6 @@ function signals({ runtime, random }, name) {
 
 /** Troubles on the way between a client and the worker, by a relay that takes orders. */
 async function relayed({ folder, random }, kinds) {
-  if (process.platform === 'win32') throw new Failure('--trouble cut and garbage: need Unix sockets')
   const relays = new Set()
   const asked = new Map()
   const server = createServer((relay) => {

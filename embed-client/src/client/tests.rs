@@ -157,12 +157,12 @@ async fn a_text_that_breaks_every_connection_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_request_to_a_worker_that_hangs_is_sent_once_more() {
+async fn a_request_to_a_worker_that_hangs_is_sent_to_the_next_one_which_may_hang_too() {
     let place = Place::new();
-    let n_connections = place.worker(|n| if n == 0 { Act::Hang } else { Act::Answer });
+    let n_connections = place.worker(|n| if n < 2 { Act::Hang } else { Act::Answer });
     let embedding = place.client().embed("four", &options(Priority::Interactive)).await;
     assert_eq!(embedding.expect("a vector").vector, [4.0]);
-    assert_eq!(n_connections.load(Ordering::Relaxed), 2);
+    assert_eq!(n_connections.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
@@ -333,6 +333,23 @@ async fn a_missing_model_is_named() {
     let error = place.client().embed("x", &options(Priority::Bulk)).await.expect_err("missing");
     assert_eq!(error.code(), ErrorCode::ModelNotFound);
     assert!(error.message().contains("none.gguf"), "{}", error.message());
+}
+
+#[tokio::test]
+async fn a_model_that_is_gone_for_a_moment_is_waited_for() {
+    let place = Place::new();
+    place.worker(|n| if n == 1 { Act::HangUp } else { Act::Answer });
+    let client = place.client();
+    client.embed("x", &options(Priority::Bulk)).await.expect("a vector");
+    let model = &place.options.model;
+    let away = model.with_extension("away");
+    std::fs::rename(model, &away).expect("ours");
+    let options = EmbedOptions::default();
+    let (embedding, ()) = tokio::join!(client.embed("four", &options), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::fs::rename(&away, model).expect("ours");
+    });
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
 }
 
 #[tokio::test]
