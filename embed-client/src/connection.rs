@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use embed_protocol::log_name::RequestName;
 use embed_protocol::{
-    EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX, WorkerHello,
-    vector,
+    ConnectionName, EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX,
+    WorkerHello, vector,
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -41,6 +42,8 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Connection {
     worker: WorkerHello,
+    /// What the logs of both sides call it.
+    name: ConnectionName,
     shared: Arc<Shared>,
     tasks: [AbortHandle; 3],
 }
@@ -90,14 +93,16 @@ impl Connection {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut responses = FramedRead::new(reader, MessageCodec::default());
         let worker = introduce(&mut responses, &mut writer, patience).await?;
-        tracing::debug!(pid = worker.pid, kernels = worker.kernels, "connected");
+        let client = std::process::id();
+        let name = ConnectionName { client, worker: worker.pid, number: worker.connection };
+        tracing::debug!(connection = %name, kernels = worker.kernels, "connected");
         let shared = Arc::<Shared>::default();
         let tasks = [
             tokio::spawn(read(responses, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(write(writer, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(watch(Arc::clone(&shared))).abort_handle(),
         ];
-        Ok(Self { worker, shared, tasks })
+        Ok(Self { worker, name, shared, tasks })
     }
 
     /// How the worker introduced itself.
@@ -156,7 +161,10 @@ impl Connection {
         let waiter = Waiter { reply, _spent: spent };
         let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
         shared.pulse.somebody_waits();
-        let mut request = Unanswered { shared, id, sent: false };
+        let name = self.name.request(id);
+        tracing::trace!(request = %name, bytes = text.len(), priority = ?options.priority, "sent");
+        let began = Instant::now();
+        let mut request = Unanswered { shared, id, name, sent: false };
         let params = EmbedParams {
             truncate: options.truncate,
             normalize: options.normalize,
@@ -170,6 +178,16 @@ impl Connection {
         }
         let answer = answer.await.unwrap_or_else(|_| Err(shared.lost()));
         drop(request);
+        let us = began.elapsed().as_micros();
+        match &answer {
+            Ok(Embedding { tokens, .. }) => {
+                tracing::debug!(request = %name, tokens, us, "answered");
+            }
+            Err(Failure::Refused(error)) => {
+                tracing::debug!(request = %name, code = %error.code(), us, "failed");
+            }
+            Err(Failure::Lost(_)) => tracing::debug!(request = %name, us, "lost"),
+        }
         answer
     }
 }
@@ -185,6 +203,7 @@ impl Drop for Connection {
 struct Unanswered<'a> {
     shared: &'a Shared,
     id: u64,
+    name: RequestName,
     /// Whether the worker has, or will have, at least a part of it.
     sent: bool,
 }
@@ -195,6 +214,7 @@ impl Drop for Unanswered<'_> {
             // The worker will never answer what it never saw.
             self.shared.in_flight().complete(self.id);
         } else if self.shared.in_flight().cancel(self.id) {
+            tracing::debug!(request = %self.name, "given up");
             // If the connection is gone there is nobody left to tell.
             let _ = self.shared.outbox.push_now(&Request::Cancel { id: self.id });
         }

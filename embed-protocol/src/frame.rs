@@ -117,7 +117,7 @@ fn too_long_or_io(error: std::io::Error) -> FrameError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientHello, EmbedParams, ErrorCode, Request, Response, Timings};
+    use crate::{ClientHello, EmbedParams, ErrorCode, Request, Response, StatsSnapshot, Timings};
     use proptest::prelude::*;
 
     type ClientSide = MessageCodec<Response, Request>;
@@ -129,6 +129,10 @@ mod tests {
         buffer
     }
 
+    fn hello(observer: bool) -> ClientHello {
+        ClientHello { protocol: 1, version: "0.1.0".into(), pid: 7, observer }
+    }
+
     fn embed(text: &str) -> Request {
         let params =
             EmbedParams { dimensions: Some(7), deadline_ms: Some(30_000), ..Default::default() };
@@ -138,7 +142,8 @@ mod tests {
     #[test]
     fn ipc_protocol_requests_come_back_as_they_were_sent() {
         let requests = [
-            Request::Hello(ClientHello { protocol: 1, version: "0.1.0".into(), pid: 7 }),
+            Request::Hello(hello(false)),
+            Request::Hello(hello(true)),
             embed("Grüße, 世界 \0"),
             Request::Part { id: 1, text: String::new(), more: true },
             Request::Cancel { id: 2 },
@@ -167,12 +172,31 @@ mod tests {
             timings: Timings { queue_us: 1, tokenize_us: 2, compute_us: 3 },
         };
         let error = Response::Error { id: None, code: ErrorCode::Protocol, message: "why".into() };
-        for response in [vector, error, Response::Pong { id: 1 }] {
+        let stats = Response::Stats { id: 3, stats: stats(7) };
+        for response in [vector, error, stats, Response::Pong { id: 1 }] {
             let mut buffer = BytesMut::new();
             WorkerSide::default().encode(&response, &mut buffer).expect("fits a frame");
             let back = ClientSide::default().decode(&mut buffer).expect("well-formed");
             assert_eq!(back, Some(response));
         }
+    }
+
+    /// Figures as large as they can be, if `count` is: every code has been met.
+    fn stats(count: u64) -> StatsSnapshot {
+        let codes = ErrorCode::ALL.map(|code| (code.as_str().to_owned(), count));
+        StatsSnapshot {
+            errors_by_code: codes.into(),
+            private_bytes: Some(count),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn ipc_protocol_the_largest_figures_fit_a_frame() {
+        let stats = Response::Stats { id: u64::MAX, stats: stats(u64::MAX) };
+        let mut buffer = BytesMut::new();
+        WorkerSide::default().encode(&stats, &mut buffer).expect("fits a frame");
+        assert!(buffer.len() < FRAME_BYTES_MAX / 10, "{} bytes", buffer.len());
     }
 
     #[test]

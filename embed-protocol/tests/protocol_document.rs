@@ -35,7 +35,7 @@ fn response(message: &Response) -> String {
 
 #[test]
 fn ipc_protocol_document_shows_the_hello_that_is_sent() {
-    let hello = ClientHello { protocol: 1, version: "0.1.0".into(), pid: 4242 };
+    let hello = ClientHello { protocol: 1, version: "0.1.0".into(), pid: 4242, observer: false };
     assert_eq!(documented("<!-- bytes: hello -->"), request(&Request::Hello(hello)));
 }
 

@@ -100,6 +100,7 @@ fn hello() -> Response {
         version: crate::VERSION.into(),
         pid: 1,
         kernels: "portable".into(),
+        connection: 1,
         model: ModelInfo {
             name: "m".into(),
             architecture: "bert".into(),

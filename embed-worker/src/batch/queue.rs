@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use embed_protocol::stats::{LaneStats, QueueStats};
 use embed_protocol::{ErrorCode, Priority};
 
 use super::job::{Failure, Job};
@@ -98,6 +99,16 @@ impl Queue {
         }
     }
 
+    /// What waits in each lane, and what is in work. Counted when it is asked for: that is seldom.
+    pub(super) fn depth(&self) -> QueueStats {
+        let state = self.state();
+        QueueStats {
+            interactive: depth(&state.interactive),
+            bulk: depth(&state.bulk),
+            in_work: u32::try_from(state.in_work).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Jobs waiting or in work.
     pub(super) fn unanswered(&self) -> usize {
         let state = self.state();
@@ -107,6 +118,13 @@ impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics between the steps of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn depth(lane: &VecDeque<Job>) -> LaneStats {
+    LaneStats {
+        texts: u32::try_from(lane.len()).unwrap_or(u32::MAX),
+        bytes: lane.iter().map(|job| job.text.len() as u64).sum(),
     }
 }
 
@@ -211,6 +229,25 @@ mod tests {
         queue.push(job("", Priority::Bulk).0).expect("an empty text has no bytes");
         queue.pop(Priority::Interactive).expect("a job");
         queue.push(job(&half, Priority::Bulk).0).expect("room again");
+    }
+
+    #[test]
+    fn the_depth_is_told_lane_by_lane() {
+        let queue = Queue::default();
+        for (text, lane) in
+            [("ab", Priority::Bulk), ("", Priority::Bulk), ("c", Priority::Interactive)]
+        {
+            queue.push(job(text, lane).0).expect("room");
+        }
+        let depth = queue.depth();
+        assert_eq!(depth.bulk, LaneStats { texts: 2, bytes: 2 });
+        assert_eq!(depth.interactive, LaneStats { texts: 1, bytes: 1 });
+        let taken = queue.pop(Priority::Interactive);
+        let depth = queue.depth();
+        assert_eq!((depth.interactive.texts, depth.in_work), (0, 1));
+        drop(taken);
+        queue.done();
+        assert_eq!(queue.depth().in_work, 0);
     }
 
     #[test]

@@ -6,8 +6,14 @@ mod bench;
 mod embed;
 mod info;
 mod model_path;
+mod prometheus;
+mod ps;
 mod serve;
+mod stats;
+mod stop;
+mod table;
 mod verify;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -39,6 +45,12 @@ enum Command {
     Info(info::InfoArgs),
     /// Check a GGUF model to the last byte: structure, tensors, weights, SHA-256
     Verify(verify::VerifyArgs),
+    /// List the running workers of this user
+    Ps(ps::PsArgs),
+    /// Tell what the running workers have done
+    Stats(stats::StatsArgs),
+    /// Ask running workers to finish what they have and leave
+    Stop(stop::StopArgs),
     /// Measure what a model reaches on this machine, beside what the machine could do
     Bench(bench::BenchArgs),
 }
@@ -70,7 +82,8 @@ impl ComputeArgs {
 
 /// Runs the command line of this process.
 ///
-/// Exit codes: 0 if all went well, 1 if something failed, 2 if the command line was wrong.
+/// Exit codes: 0 if all went well, 1 if something failed (for `stats`: a worker does not answer), 2 if
+/// the command line was wrong, 3 if the worker that was named does not run.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     start_logging();
@@ -79,6 +92,9 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Stop(args) => stop::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

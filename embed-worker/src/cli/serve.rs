@@ -203,6 +203,8 @@ fn hello(engine: &Engine) -> WorkerHello {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         kernels: engine.kernels(),
+        // Each connection has its own.
+        connection: 0,
         model: ModelInfo {
             name: info.name.clone(),
             architecture: info.architecture.clone(),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use embed_protocol::{
-    ClientHello, ErrorCode, FrameError, MessageCodec, PROTOCOL_VERSION, Request, Response,
+    ClientHello, ConnectionName, ErrorCode, FrameError, MessageCodec, PROTOCOL_VERSION, Request,
+    Response, WorkerHello,
 };
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,6 +18,9 @@ use super::Service;
 use super::answers::answers;
 use super::requests::Requests;
 use crate::config::{FAREWELL_TIMEOUT, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT};
+
+/// Bytes of a peer's version that are logged or told: its name for it may be as long as a frame.
+const VERSION_BYTES_SHOWN: usize = 64;
 
 type Codec = MessageCodec<Request, Response>;
 
@@ -33,6 +37,7 @@ enum End {
 
 /// Serves one peer until it leaves, breaks the protocol, or the worker leaves.
 pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc<Service>) {
+    let connection = service.figures.connected();
     let (read, write) = tokio::io::split(stream);
     let mut source = FramedRead::new(read, Codec::default());
     let mut sink = FramedWrite::new(write, Codec::default());
@@ -41,8 +46,20 @@ pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc
         () = service.leaving() => Err(End::Leaving),
     };
     let end = match greeting {
-        Ok(()) if sink.send(&Response::Hello(service.hello.clone())).await.is_err() => End::Left,
-        Ok(()) => converse(&mut source, &mut sink, service).await,
+        Ok(hello) => {
+            let name =
+                ConnectionName { client: hello.pid, worker: service.hello.pid, number: connection };
+            let version = short(&hello.version);
+            tracing::debug!(connection = %name, version, observer = hello.observer, "a client connected");
+            let _client = (!hello.observer).then(|| service.leases.client());
+            let answer = WorkerHello { connection, ..service.hello.clone() };
+            let end = match sink.send(&Response::Hello(answer)).await {
+                Ok(()) => converse(&mut source, &mut sink, service, name).await,
+                Err(_) => End::Left,
+            };
+            tracing::debug!(connection = %name, ?end, "a connection ends");
+            end
+        }
         Err(end) => end,
     };
     let say = async {
@@ -50,7 +67,8 @@ pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc
             // Nobody reads it any more.
             End::Left => return,
             End::Broken(message) => {
-                tracing::warn!(message, "closing a connection");
+                service.figures.broken();
+                tracing::warn!(connection, why = message, "closing a connection");
                 let _ = sink.send(&protocol_error(message)).await;
             }
             End::Leaving => {}
@@ -61,9 +79,14 @@ pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc
 }
 
 /// Waits for a peer's hello.
-async fn greeting<R: AsyncRead + Unpin>(source: &mut FramedRead<R, Codec>) -> Result<(), End> {
+async fn greeting<R: AsyncRead + Unpin>(
+    source: &mut FramedRead<R, Codec>,
+) -> Result<ClientHello, End> {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, source.next()).await {
-        Ok(Some(Ok(Request::Hello(hello)))) => check(&hello).map_err(End::Broken),
+        Ok(Some(Ok(Request::Hello(hello)))) => match check(&hello) {
+            Ok(()) => Ok(hello),
+            Err(why) => Err(End::Broken(why)),
+        },
         Ok(Some(Ok(_))) => Err(End::Broken("connection: the first message must be `hello`".into())),
         Ok(Some(Err(FrameError::Io(_))) | None) => Err(End::Left),
         Ok(Some(Err(error))) => Err(End::Broken(error.to_string())),
@@ -73,13 +96,19 @@ async fn greeting<R: AsyncRead + Unpin>(source: &mut FramedRead<R, Codec>) -> Re
 
 fn check(hello: &ClientHello) -> Result<(), String> {
     if hello.protocol == PROTOCOL_VERSION {
-        tracing::debug!(pid = hello.pid, version = hello.version, "a client connected");
         return Ok(());
     }
     Err(format!(
         "protocol: client {} (process {}) speaks version {}, this worker version {PROTOCOL_VERSION}",
-        hello.version, hello.pid, hello.protocol
+        short(&hello.version),
+        hello.pid,
+        hello.protocol
     ))
+}
+
+/// What a peer calls its version, as much of it as is worth writing down.
+fn short(version: &str) -> &str {
+    &version[..version.floor_char_boundary(VERSION_BYTES_SHOWN)]
 }
 
 /// Answers a peer's requests.
@@ -87,10 +116,11 @@ async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     source: &mut FramedRead<R, Codec>,
     sink: &mut FramedWrite<W, Codec>,
     service: &Arc<Service>,
+    name: ConnectionName,
 ) -> End {
     let (answers, mut backlog) = answers(&service.unread);
     let overrun = answers.overrun();
-    let mut requests = Requests::new(service, answers);
+    let mut requests = Requests::new(service, answers, name);
     let write = backlog.write_to(sink);
     tokio::pin!(write);
     let end = tokio::select! {

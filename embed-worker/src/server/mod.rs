@@ -6,6 +6,8 @@
 mod answers;
 mod assembly;
 mod connection;
+mod figures;
+mod histogram;
 mod lease;
 mod listener;
 mod private_memory;
@@ -22,7 +24,7 @@ use embed_protocol::{StatsSnapshot, WorkerHello};
 use tokio::sync::watch;
 
 use crate::batch::Batcher;
-use crate::config::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT};
+use crate::config::{ACCEPT_PAUSE, BATCH_TOKENS, CONNECTIONS_MAX, DRAIN_TIMEOUT};
 use listener::Stream;
 use strangers::{Strangers, recognize};
 
@@ -61,6 +63,8 @@ pub struct Service {
     pub unfinished: assembly::Budget,
     /// Bytes of answers that no peer has read yet.
     unread: Arc<AtomicUsize>,
+    /// What became of the requests.
+    pub figures: figures::Figures,
     started: Instant,
     phase: watch::Sender<Phase>,
 }
@@ -74,6 +78,7 @@ impl Service {
             leases: Leases::default(),
             unfinished: assembly::Budget::default(),
             unread: Arc::default(),
+            figures: figures::Figures::default(),
             started: Instant::now(),
             phase: watch::Sender::new(Phase::Serving),
         })
@@ -112,16 +117,29 @@ impl Service {
 
     /// What there is to tell about this worker.
     pub fn stats(&self) -> StatsSnapshot {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         let counters = self.batcher.counters();
+        let (connections_opened, connections_refused) = self.figures.connections();
+        let errors: Vec<_> = self.figures.errors().collect();
         StatsSnapshot {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            connections: u32::try_from(self.leases.count()).unwrap_or(u32::MAX),
-            queued: u32::try_from(self.batcher.queued()).unwrap_or(u32::MAX),
-            vectors: counters.vectors(),
-            errors: counters.errors(),
+            connections: number(self.leases.count()),
+            clients: number(self.leases.clients()),
+            connections_opened,
+            connections_refused,
+            protocol_errors: self.figures.protocol_errors(),
+            queued: number(self.batcher.queued()),
+            queue: self.batcher.depth(),
+            vectors: self.figures.vectors(),
+            errors: errors.iter().map(|(_, count)| count).sum(),
+            errors_by_code: errors.into_iter().map(|(code, n)| (code.to_string(), n)).collect(),
             tokens: counters.tokens(),
+            recent_tokens: counters.recent_tokens(),
             batches: counters.batches(),
+            batch_tokens_max: number(BATCH_TOKENS),
             compute_us: counters.compute_us(),
+            latency: self.figures.latency(),
+            threads: number(self.batcher.threads()),
             private_bytes: private_memory::private_bytes(),
         }
     }
@@ -189,6 +207,7 @@ async fn accept_all(service: &Arc<Service>, listener: &Listener) {
 /// Serves a connection of this user, if there is room for it.
 fn admit(service: &Arc<Service>, stream: Stream) {
     let Some(lease) = service.leases.take(CONNECTIONS_MAX) else {
+        service.figures.refused();
         tokio::spawn(connection::refuse(stream));
         return;
     };

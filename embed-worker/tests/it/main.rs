@@ -12,6 +12,7 @@ mod model_file;
 #[cfg(target_os = "linux")]
 mod other_user;
 mod process_management;
+mod seeing;
 mod server;
 mod support;
 mod tcp;

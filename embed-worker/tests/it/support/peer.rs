@@ -152,7 +152,7 @@ impl Peer {
 /// What a client of this protocol version says first.
 pub(crate) fn hello(protocol: u16) -> Request {
     let version = env!("CARGO_PKG_VERSION").into();
-    Request::Hello(ClientHello { protocol, version, pid: std::process::id() })
+    Request::Hello(ClientHello { protocol, version, pid: std::process::id(), observer: false })
 }
 
 /// Fails unless `vector` is of unit length.
