@@ -22,7 +22,7 @@ const RETRIES_AFTER_LOSS: u32 = 1;
 
 /// How often a request that waited for a worker which hangs is sent to the next one. A text does not
 /// stop a whole process, as it might kill one; the bound is for a machine that stops them all.
-const RETRIES_AFTER_HANG: u32 = 8;
+const RETRIES_AFTER_HANG: u32 = 32;
 
 /// How often a request that came too late for a leaving worker is sent to the next one. Nothing was
 /// begun, so this is always safe; the bound is for a machine on which every worker leaves at once.

@@ -319,7 +319,14 @@ async fn watch(shared: Arc<Shared>) {
     let mut heartbeat = Heartbeat::default();
     loop {
         sleep(TICK).await;
-        let requests_wait = !shared.in_flight().is_empty();
+        let requests_wait = {
+            let in_flight = shared.in_flight();
+            if in_flight.is_closed() {
+                // How the worker was then is to be remembered.
+                return;
+            }
+            !in_flight.is_empty()
+        };
         let heard = pulse.heard.swap(false, Ordering::Relaxed);
         let beat = heartbeat.tick(requests_wait, heard);
         pulse.is_faint.store(heartbeat.is_faint(), Ordering::Relaxed);

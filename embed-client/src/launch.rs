@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::EmbedError;
 use crate::options::ClientOptions;
+use crate::process::kill;
 
 /// Longest first line that is believed to be the worker's.
 const FIRST_LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -29,6 +30,10 @@ const LAST_WORDS_BYTES_MAX: usize = 2048;
 
 /// How long the end of a worker that has closed its connection is awaited, for the error message.
 const EXIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a worker may take until it is ready or says why not. It maps its model and reads of it
+/// what a vocabulary needs: milliseconds, or seconds from a cold disk.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stack of a thread that only reads a pipe.
 const WATCHER_STACK_BYTES: usize = 128 * 1024;
@@ -82,6 +87,14 @@ pub(crate) async fn launch(
     options: &ClientOptions,
     endpoint: &Endpoint,
 ) -> Result<Launched, NotLaunched> {
+    launch_within(options, endpoint, START_PATIENCE).await
+}
+
+async fn launch_within(
+    options: &ClientOptions,
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<Launched, NotLaunched> {
     let worker = &options.worker;
     let child = spawn(options, endpoint).map_err(|error| {
         unavailable(match error.kind() {
@@ -92,8 +105,18 @@ pub(crate) async fn launch(
     let pid = child.id();
     let (first_line, witness) = watch_over(child)
         .map_err(|error| unavailable(LaunchError::Spawn(worker.clone(), error)))?;
-    // A closed channel is a pipe that ended without a line.
-    let line = first_line.await.unwrap_or_default();
+    let line = match tokio::time::timeout(patience, first_line).await {
+        // A closed channel is a pipe that ended without a line.
+        Ok(line) => line.unwrap_or_default(),
+        // It holds its endpoint's lock and would keep every successor from it.
+        Err(_) => {
+            tracing::warn!(pid, "ending a worker that does not get ready");
+            if let Err(error) = kill(pid) {
+                tracing::warn!(pid, %error, "a worker that does not get ready cannot be ended");
+            }
+            String::new()
+        }
+    };
     if line.trim().is_empty() {
         let (exit, last_words) = (witness.exit().await, witness.last_words());
         return Err(unavailable(LaunchError::Ended { worker: worker.clone(), exit, last_words }));
@@ -316,6 +339,11 @@ mod tests {
             launch(&self.options(), &Endpoint::in_dir(self.dir.path(), "test")).await
         }
 
+        async fn launch_within(&self, patience: Duration) -> Result<Launched, NotLaunched> {
+            let endpoint = Endpoint::in_dir(self.dir.path(), "test");
+            launch_within(&self.options(), &endpoint, patience).await
+        }
+
         /// The error of a worker after which another one is tried.
         async fn death(&self) -> EmbedError {
             died(self.launch().await)
@@ -370,6 +398,14 @@ mod tests {
         let message = error.message();
         assert!(message.contains("signal: 9"), "{message}");
         assert!(message.contains("its last words: illegal instruction"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_does_not_get_ready_is_ended() {
+        let script = Script::new("exec sleep 1000").await;
+        let launched = script.launch_within(Duration::from_millis(50)).await;
+        let message = died(launched).message();
+        assert!(message.contains("signal: 9"), "{message}");
     }
 
     #[tokio::test]

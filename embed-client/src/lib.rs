@@ -41,6 +41,7 @@ mod handshake;
 mod heartbeat;
 mod in_flight;
 mod outbox;
+mod process;
 
 mod embedding;
 mod error;

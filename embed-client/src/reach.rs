@@ -24,11 +24,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often somebody who listens may fail to introduce itself before its health is checked.
 const CONNECT_TRIES: u32 = 5;
 
-/// How long a worker may take for its hello: a healthy one takes less than a millisecond.
-const HELLO_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a worker that listens may take for its hello: a healthy one takes less than a millisecond.
+const HELLO_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The same for the health check, whose failure is the end of it.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for the health check, whose failure is the end of it: with the tries before it, a little
+/// longer than a heartbeat may be missing on a connection.
+const HEALTH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// First wait for a worker that somebody else is starting; doubled each time.
 const POLL_FIRST: Duration = Duration::from_millis(2);

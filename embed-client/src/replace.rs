@@ -3,12 +3,13 @@
 //! Nothing is ended but what has left its card at the endpoint and still holds its lock: whatever
 //! else listens there is somebody's program and not ours to kill.
 
-use std::io;
 use std::time::Duration;
 
 use embed_protocol::Endpoint;
 use embed_protocol::card::WorkerCard;
 use tokio::time::{Instant, sleep};
+
+use crate::process::kill;
 
 /// How long a killed process may take to be gone: it may be in the middle of reading a slow disk.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,42 +51,6 @@ async fn card_of(endpoint: &Endpoint) -> Option<WorkerCard> {
             None
         }
         Err(_) => None,
-    }
-}
-
-/// Ends a process without its leave; that it has gone already is no error.
-#[cfg(unix)]
-fn kill(pid: u32) -> io::Result<()> {
-    use rustix::process::{Pid, Signal, kill_process};
-
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    match kill_process(pid, Signal::KILL) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Ends a process without its leave.
-#[cfg(windows)]
-fn kill(pid: u32) -> io::Result<()> {
-    use std::os::windows::process::CommandExt;
-    use std::process::{Command, Stdio};
-
-    // winbase.h
-    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-    let status = Command::new("taskkill.exe")
-        .args(["/F", "/PID", &pid.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .creation_flags(CREATE_NO_WINDOW)
-        .status()?;
-    // 128: there is no such process.
-    if status.success() || status.code() == Some(128) {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("taskkill: {status}")))
     }
 }
 
