@@ -271,6 +271,10 @@ async fn answers_that_nobody_reads_cost_the_one_who_asked_for_them() {
             peer.embed(id, "x").await;
         }
         peers.push(peer);
+        // The queue is not what is to be filled.
+        while neighbour.stats().await.queued as usize > most {
+            tokio::task::yield_now().await;
+        }
         neighbour.is_served().await;
     }
     while neighbour.stats().await.queued > 0 {
