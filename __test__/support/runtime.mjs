@@ -26,17 +26,20 @@ export const PATIENCE_MS = 60_000
 const IDLE_TIMEOUT = '1'
 
 /**
- * Points this process, and all that it starts, to a runtime directory of their own. After the last
+ * Points this process, and all that it starts, to a runtime directory of their own and a cache
+ * beside it. After the last
  * test of the file its workers are asked to end, and must leave nothing behind.
  */
 export function useRuntime() {
   const dir = mkdtempSync(join(tmpdir(), 'embed-'))
+  const cache = mkdtempSync(join(tmpdir(), 'embed-cache-'))
   process.env.EMBED_RUNTIME_DIR = dir
+  process.env.EMBED_CACHE_DIR = cache
   process.env.EMBED_IDLE_TIMEOUT = IDLE_TIMEOUT
   after(async () => {
     for (const pid of workers(dir)) process.kill(pid, 'SIGTERM')
     await nothingLeft(dir)
-    rmSync(dir, { recursive: true, force: true })
+    for (const made of [dir, cache]) rmSync(made, { recursive: true, force: true })
   })
   return dir
 }

@@ -8,8 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use embed_protocol::Priority;
 use embed_protocol::endpoint;
+use embed_protocol::{Priority, Transport};
 
 /// How long one text may take, unless the caller says otherwise. It includes the start of a worker.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const LOG_FILE_VARIABLE: &str = "EMBED_LOG_FILE";
 /// Names, besides those that begin with `EMBED_`, that a worker inherits: what the system needs to
 /// run a program, and where a user's files are. Nothing else of the caller's environment, which may
 /// hold secrets, outlives it in a worker.
-const INHERITED: [&str; 12] = [
+const INHERITED: [&str; 13] = [
     "HOME",
     "LANG",
     "LOCALAPPDATA",
@@ -35,6 +35,7 @@ const INHERITED: [&str; 12] = [
     "TMPDIR",
     "USERNAME",
     "USERPROFILE",
+    "XDG_CACHE_HOME",
     "XDG_RUNTIME_DIR",
 ];
 
@@ -47,6 +48,8 @@ pub struct ClientOptions {
     pub worker: PathBuf,
     /// Directory of sockets and locks.
     pub runtime_dir: PathBuf,
+    /// How a worker may be reached.
+    pub transport: Transport,
     /// How long a worker that this client spawns stays without any client.
     pub idle_timeout: Duration,
     /// The whole environment of a worker that this client spawns.
@@ -55,7 +58,8 @@ pub struct ClientOptions {
 
 impl ClientOptions {
     /// Options for `model` with the worker at `worker`, the rest from this process's environment:
-    /// `EMBED_RUNTIME_DIR`, `EMBED_IDLE_TIMEOUT` (seconds), and what a worker inherits.
+    /// `EMBED_RUNTIME_DIR`, `EMBED_TRANSPORT`, `EMBED_IDLE_TIMEOUT` (seconds), and what a worker
+    /// inherits.
     ///
     /// Relative paths are taken from the current directory now, because a worker runs in another.
     pub fn new(model: &Path, worker: &Path) -> Self {
@@ -68,6 +72,7 @@ impl ClientOptions {
             model: absolute(model),
             worker: absolute(worker),
             runtime_dir: runtime_dir(),
+            transport: Transport::from_environment(),
             idle_timeout,
             environment: std::env::vars_os()
                 .filter(|(name, _)| is_inherited(name))

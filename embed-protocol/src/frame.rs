@@ -50,6 +50,7 @@ pub enum FrameError {
 #[derive(Debug)]
 pub struct MessageCodec<In, Out> {
     frames: LengthDelimitedCodec,
+    is_mid_frame: bool,
     types: PhantomData<fn(Out) -> In>,
 }
 
@@ -60,7 +61,15 @@ impl<In, Out> Default for MessageCodec<In, Out> {
             .length_field_type::<u32>()
             .max_frame_length(FRAME_BYTES_MAX)
             .new_codec();
-        Self { frames, types: PhantomData }
+        Self { frames, is_mid_frame: false, types: PhantomData }
+    }
+}
+
+impl<In, Out> MessageCodec<In, Out> {
+    /// Whether a frame has begun to arrive and its end is still missing. Between frames a peer may be
+    /// silent as long as it likes; inside one it may not.
+    pub fn is_mid_frame(&self) -> bool {
+        self.is_mid_frame
     }
 }
 
@@ -69,9 +78,13 @@ impl<In: DeserializeOwned, Out> Decoder for MessageCodec<In, Out> {
     type Error = FrameError;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<In>, FrameError> {
+        let before = buffer.len();
         let Some(payload) = self.frames.decode(buffer).map_err(too_long_or_io)? else {
+            // The length is taken out of the buffer before the payload is there.
+            self.is_mid_frame |= before > 0;
             return Ok(None);
         };
+        self.is_mid_frame = false;
         let mut reader = rmp_serde::Deserializer::new(&payload[..]);
         let message = serde::Deserialize::deserialize(&mut reader)
             .map_err(|source| FrameError::NotAMessage { bytes: payload.len(), source })?;
@@ -184,6 +197,25 @@ mod tests {
         let mut buffer = BytesMut::new();
         WorkerSide::default().encode(&stats, &mut buffer).expect("fits a frame");
         assert!(buffer.len() < FRAME_BYTES_MAX / 10, "{} bytes", buffer.len());
+    }
+
+    #[test]
+    fn ipc_protocol_the_inside_of_a_frame_is_told_from_the_time_between_frames() {
+        let frame = written(&embed("text"));
+        let mut codec = WorkerSide::default();
+        for _ in 0..2 {
+            let mut buffer = BytesMut::new();
+            assert!(codec.decode(&mut buffer).expect("nothing is no error").is_none());
+            assert!(!codec.is_mid_frame(), "nothing has come");
+            for byte in &frame[..frame.len() - 1] {
+                buffer.extend_from_slice(&[*byte]);
+                assert!(codec.decode(&mut buffer).expect("not whole").is_none());
+                assert!(codec.is_mid_frame());
+            }
+            buffer.extend_from_slice(&frame[frame.len() - 1..]);
+            assert!(codec.decode(&mut buffer).expect("whole").is_some());
+            assert!(!codec.is_mid_frame());
+        }
     }
 
     #[test]

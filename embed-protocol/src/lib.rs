@@ -3,7 +3,8 @@
 //! Two programs must agree on these bytes, so both compile this crate: [`message`] says what
 //! travels and [`stats`] the figures among it, [`frame`] how it is cut into frames, [`vector`] how a
 //! vector looks inside one, [`error_code`] what may go wrong, [`endpoint`] where the two meet,
-//! [`card`] what a worker leaves there for those who cannot ask it, and [`log_name`] what both call a
+//! [`card`] what a worker leaves there for those who cannot ask it, [`secret`] and [`handshake`] how
+//! both prove to be of one user where the system does not tell, and [`log_name`] what both call a
 //! request in their logs.
 //! PROTOCOL.md describes the same in prose, with real bytes.
 //!
@@ -13,13 +14,15 @@ pub mod card;
 pub mod endpoint;
 pub mod error_code;
 pub mod frame;
+pub mod handshake;
 pub mod log_name;
 pub mod message;
+pub mod secret;
 pub mod stats;
 pub mod vector;
 
 pub use card::WorkerCard;
-pub use endpoint::{Endpoint, ModelIdentity};
+pub use endpoint::{Endpoint, ModelIdentity, Transport};
 pub use error_code::ErrorCode;
 pub use frame::{FrameError, MessageCodec};
 pub use log_name::ConnectionName;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod gguf;
+pub mod integrity;
 pub mod kernels;
 pub mod model;
 pub mod server;

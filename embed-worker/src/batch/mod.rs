@@ -5,6 +5,7 @@
 //! happens to it.
 
 mod job;
+mod pace;
 mod queue;
 mod run;
 mod stats;
@@ -23,6 +24,11 @@ pub use stats::Counters;
 
 use queue::Queue;
 
+/// Whether what was computed until now may be answered; if not, what to answer instead.
+///
+/// After a failure nothing more is computed: all that waits is left to a successor.
+pub type Check = Box<dyn Fn() -> Result<(), Failure> + Send + Sync>;
+
 /// A handle on the compute thread.
 #[derive(Debug)]
 pub struct Batcher {
@@ -34,12 +40,12 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Gives `engine` to a thread of its own.
+    /// Gives `engine` to a thread of its own, which asks `check` before and after each batch.
     ///
     /// # Errors
     ///
     /// The system has no more threads.
-    pub fn start(engine: Engine) -> std::io::Result<Self> {
+    pub fn start(engine: Engine, check: Check) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let counters = Arc::new(Counters::default());
         let threads = engine.threads();
@@ -47,7 +53,7 @@ impl Batcher {
             let (queue, counters) = (Arc::clone(&queue), Arc::clone(&counters));
             std::thread::Builder::new()
                 .name("compute-0".into())
-                .spawn(move || run::run(engine, &queue, &counters))?
+                .spawn(move || run::run(engine, &queue, &counters, &check))?
         };
         Ok(Self { queue, counters, threads, thread: Some(thread) })
     }

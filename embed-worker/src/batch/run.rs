@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use embed_protocol::{Priority, Timings};
 
+use super::Check;
 use super::job::{Answer, Failure, Job};
+use super::pace::Pace;
 use super::queue::Queue;
 use super::stats::Counters;
 use crate::config::BATCH_TOKENS;
@@ -37,15 +39,17 @@ struct Compute<'a> {
     engine: Engine,
     queue: &'a Queue,
     counters: &'a Counters,
+    check: &'a Check,
     batch: TokenBatch,
+    pace: Pace,
     /// One for each lane, so that a bulk text which waits keeps no interactive one from going first.
     interactive: Option<Carried<'a>>,
     bulk: Option<Carried<'a>>,
 }
 
 /// Runs until the queue is closed and empty.
-pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
-    let mut compute = Compute::new(engine, queue, counters);
+pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters, check: &Check) {
+    let mut compute = Compute::new(engine, queue, counters, check);
     while compute.interactive.is_some() || compute.bulk.is_some() || queue.wait() {
         // A panic drops the jobs of its batch, and a dropped job is answered. The rest stays usable:
         // all that a batch leaves behind is scratch, which the next one writes before reading.
@@ -57,8 +61,17 @@ pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters) {
 }
 
 impl<'a> Compute<'a> {
-    fn new(engine: Engine, queue: &'a Queue, counters: &'a Counters) -> Self {
-        Self { engine, queue, counters, batch: TokenBatch::new(), interactive: None, bulk: None }
+    fn new(engine: Engine, queue: &'a Queue, counters: &'a Counters, check: &'a Check) -> Self {
+        Self {
+            engine,
+            queue,
+            counters,
+            check,
+            batch: TokenBatch::new(),
+            pace: Pace::default(),
+            interactive: None,
+            bulk: None,
+        }
     }
 
     /// One batch, from the queue to its answers.
@@ -66,24 +79,49 @@ impl<'a> Compute<'a> {
         let started = Instant::now();
         self.batch.clear();
         let jobs = self.pack(started);
-        if !jobs.is_empty() {
-            self.embed(jobs, started);
+        if jobs.is_empty() {
+            return;
         }
+        // Asked before as well, though only what is asked afterwards counts: a file that was cut while
+        // nobody wanted anything need not kill the process.
+        match (self.check)() {
+            Ok(()) => self.embed(jobs, started),
+            Err(failure) => self.give_up(jobs, &failure),
+        }
+    }
+
+    /// Answers all that was taken or waits, and takes no more: nothing can be computed any more.
+    fn give_up(&mut self, jobs: Vec<Packed<'a>>, failure: &Failure) {
+        self.queue.close();
+        let carried = [self.interactive.take(), self.bulk.take()].into_iter().flatten();
+        for Packed { job, .. } in jobs.into_iter().chain(carried.map(|carried| carried.packed)) {
+            job.answer(Err(failure.clone()));
+        }
+        self.queue.clear();
     }
 
     /// Interactive jobs alone if there are any, else bulk jobs; as many as fit.
     fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
-        self.fill(Priority::Interactive, now, &mut jobs);
+        self.fill(Priority::Interactive, BATCH_TOKENS, now, &mut jobs);
         if jobs.is_empty() {
-            self.fill(Priority::Bulk, now, &mut jobs);
+            let tokens_max = self.pace.bulk_tokens(now);
+            self.fill(Priority::Bulk, tokens_max, now, &mut jobs);
+        } else {
+            self.pace.interactive(now);
         }
         jobs
     }
 
-    /// Takes jobs of one lane until the batch is full, first the one that did not fit the last batch.
-    /// The one that no longer fits is carried over.
-    fn fill(&mut self, lane: Priority, now: Instant, jobs: &mut Vec<Packed<'a>>) {
+    /// Takes jobs of one lane until the batch has so many tokens, first the one that did not fit the
+    /// last batch. The one that no longer fits is carried over.
+    fn fill(
+        &mut self,
+        lane: Priority,
+        tokens_max: usize,
+        now: Instant,
+        jobs: &mut Vec<Packed<'a>>,
+    ) {
         if let Some(Carried { packed, ids }) = self.carried(lane).take() {
             if let Some(failure) = packed.job.get().obsolete(now) {
                 packed.job.answer(Err(failure));
@@ -93,7 +131,7 @@ impl<'a> Compute<'a> {
             }
         }
         let mut ids = TokenBatch::new();
-        while self.batch.tokens() < BATCH_TOKENS {
+        while self.batch.tokens() < tokens_max {
             let Some(job) = self.queue.pop(lane) else { return };
             let job = Taken { job: Some(job), queue: self.queue };
             if let Some(failure) = job.get().obsolete(now) {
@@ -105,12 +143,13 @@ impl<'a> Compute<'a> {
             let tokenized = match self.engine.tokenize(text, params.truncate, &mut ids) {
                 Ok(tokenized) => tokenized,
                 Err(error) => {
-                    job.answer(Err(Failure::from(&error)));
+                    let failure = (self.check)().err();
+                    job.answer(Err(failure.unwrap_or_else(|| Failure::from(&error))));
                     continue;
                 }
             };
             let packed = Packed { job, tokenized };
-            let fits = self.batch.tokens() + ids.tokens() <= BATCH_TOKENS;
+            let fits = self.batch.tokens() + ids.tokens() <= tokens_max;
             if fits || self.batch.texts() == 0 {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
@@ -133,8 +172,14 @@ impl<'a> Compute<'a> {
         let computing = Instant::now();
         let tokenize_us = micros(computing.saturating_duration_since(started));
         let rows = self.engine.embed(&self.batch);
-        let compute_us = micros(computing.elapsed());
+        let took = computing.elapsed();
+        self.pace.computed(self.batch.tokens(), took);
+        let compute_us = micros(took);
         self.counters.computed(self.batch.tokens(), compute_us);
+        // Whatever was read of the model until here was the model, or none of this is an answer.
+        if let Err(failure) = (self.check)() {
+            return self.give_up(jobs, &failure);
+        }
         for (text, Packed { job, tokenized }) in jobs.into_iter().enumerate() {
             let Job { params, received, .. } = job.get();
             let queue_us = micros(started.saturating_duration_since(*received));
@@ -184,12 +229,14 @@ fn micros(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, channel};
 
     use embed_protocol::{EmbedParams, ErrorCode};
 
     use super::*;
     use crate::batch::{CancelFlag, Reply};
+    use crate::config::BATCH_TOKENS_MIN;
     use crate::engine::EngineOptions;
     use crate::kernels::Isa;
 
@@ -247,27 +294,32 @@ mod tests {
             let bulk = Job { text: "hello the the".into(), ..told(Priority::Bulk) };
             queue.push(bulk).expect("room");
         }
-        let mut compute = Compute::new(engine(BATCH_TOKENS), &queue, &counters);
+        let check: Check = Box::new(|| Ok(()));
+        let mut compute = Compute::new(engine(BATCH_TOKENS), &queue, &counters, &check);
         compute.turn();
         assert!(compute.bulk.is_some(), "a text was carried over");
         queue.push(told(Priority::Interactive)).expect("room");
         compute.turn();
         compute.turn();
-        let batch = BATCH_TOKENS / 5;
+        // The first batch of bulk work is a small one, the second as large as the first was quick.
+        let batch = BATCH_TOKENS_MIN / 5;
         let order: Vec<_> = outcomes.try_iter().collect();
         let bulk = vec![(Priority::Bulk, true); batch];
-        assert_eq!(order, [&*bulk, &[(Priority::Interactive, true)], &bulk].concat());
+        let begins = [&*bulk, &[(Priority::Interactive, true)], &bulk].concat();
+        assert_eq!(order[..begins.len()], begins);
     }
 
     #[test]
     fn a_panic_costs_its_batch_and_nothing_else() {
         let (queue, counters) = (Queue::default(), Counters::default());
         let before = push(&queue, Priority::Interactive, 1);
-        let fatal = push(&queue, Priority::Bulk, 20);
+        // As many as the first batch of bulk work takes.
+        let fatal = push(&queue, Priority::Bulk, BATCH_TOKENS_MIN / 4);
+        let check: Check = Box::new(|| Ok(()));
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| run(engine(16), &queue, &counters));
+            let thread = scope.spawn(|| run(engine(16), &queue, &counters, &check));
             assert_eq!(codes(&before), [Ok(())]);
-            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); 20]);
+            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); BATCH_TOKENS_MIN / 4]);
             for _ in 0..3 {
                 assert_eq!(codes(&push(&queue, Priority::Bulk, 1)), [Ok(())], "the thread lives");
             }
@@ -287,9 +339,56 @@ mod tests {
         queue.push(fatal).expect("room");
         let after = push(&queue, Priority::Bulk, 2);
         queue.close();
-        run(engine(16), &queue, &counters);
+        run(engine(16), &queue, &counters, &(Box::new(|| Ok(())) as Check));
         assert_eq!(codes(&gathered), [Err(ErrorCode::Internal); 2]);
         assert_eq!(codes(&after), [Ok(()); 2]);
         assert_eq!(queue.unanswered(), 0);
+    }
+
+    /// The check fails after the `sound`th time.
+    fn unsound_after(sound: usize) -> Check {
+        let asked = AtomicUsize::new(0);
+        Box::new(move || {
+            if asked.fetch_add(1, Ordering::Relaxed) < sound {
+                return Ok(());
+            }
+            Err(Failure::new(ErrorCode::ModelInvalid, "not what it was"))
+        })
+    }
+
+    /// What waits is answered for the successor, what was computed for what it is: nothing.
+    #[test]
+    fn nothing_is_answered_from_a_model_that_is_not_what_it_was() {
+        // Before the first batch, after it, before the second, after the second.
+        for sound in 0..4 {
+            let (queue, counters) = (Queue::default(), Counters::default());
+            let first = push(&queue, Priority::Interactive, 2);
+            let second = push(&queue, Priority::Bulk, BATCH_TOKENS);
+            run(engine(BATCH_TOKENS), &queue, &counters, &unsound_after(sound));
+            let unsound = Err(ErrorCode::ModelInvalid);
+            assert_eq!(codes(&first), [if sound < 2 { unsound } else { Ok(()) }; 2], "{sound}");
+            let second = codes(&second);
+            assert_eq!(second.len(), BATCH_TOKENS, "each has its answer");
+            let told = second.iter().filter(|outcome| **outcome == unsound).count();
+            let left = second.iter().filter(|outcome| **outcome == Err(ErrorCode::ShuttingDown));
+            assert_eq!(told + left.count(), BATCH_TOKENS, "{sound}");
+            assert_eq!(told > 0, sound >= 2, "those that were taken are told why");
+            assert_eq!(queue.unanswered(), 0);
+            let late = job(Priority::Bulk, |_| ());
+            let rejected = queue.push(late).expect_err("closed");
+            assert_eq!(rejected.failure.code, ErrorCode::ShuttingDown);
+        }
+    }
+
+    #[test]
+    fn a_text_is_not_refused_by_a_model_that_is_not_what_it_was() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        let (sender, outcomes) = channel();
+        let long = job(Priority::Bulk, move |outcome| drop(sender.send(outcome)));
+        let long = Job { text: "the ".repeat(1000), ..long };
+        queue.push(long).expect("room");
+        queue.close();
+        run(engine(BATCH_TOKENS), &queue, &counters, &unsound_after(0));
+        assert_eq!(codes(&outcomes), [Err(ErrorCode::ModelInvalid)]);
     }
 }

@@ -12,6 +12,7 @@ mod serve;
 mod stats;
 mod stop;
 mod table;
+mod verify;
 mod workers;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Tell what a GGUF model is
     Info(info::InfoArgs),
+    /// Check a GGUF model to the last byte: structure, tensors, weights, SHA-256
+    Verify(verify::VerifyArgs),
     /// List the running workers of this user
     Ps(ps::PsArgs),
     /// Tell what the running workers have done
@@ -90,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Stop(args) => stop::run(&args),

@@ -6,19 +6,24 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use embed_protocol::{
-    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerCard, WorkerHello,
+    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Transport, WorkerCard,
+    WorkerHello,
 };
 use serde::Serialize;
+use tokio::sync::Notify;
 
-use super::{ComputeArgs, failed, model_path};
-use crate::batch::{Batcher, Failure, sentence};
+use super::{ComputeArgs, complain, failed, model_path};
+use crate::batch::{Batcher, Check, Failure, sentence};
 use crate::config::IDLE_TIMEOUT;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
+use crate::gguf::{FileIdentity, GgufFile};
+use crate::integrity::{Unsound, Watch};
 use crate::server::{Claim, Claimed, Ready, Service, serve};
 
 #[derive(Debug, Args)]
@@ -32,6 +37,9 @@ pub(super) struct ServeArgs {
     /// Seconds to stay after the last client has gone
     #[arg(long, env = "EMBED_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT.as_secs_f64(), value_parser = seconds)]
     idle_timeout: f64,
+    /// `local`: a socket or pipe; `tcp`: a port on 127.0.0.1; `auto`: the first unless it cannot be made
+    #[arg(long, env = "EMBED_TRANSPORT", value_name = "KIND", default_value = "auto")]
+    transport: Transport,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -50,7 +58,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
-    Ready { endpoint: &'a str, pid: u32 },
+    Ready { endpoint: &'a str, transport: &'a str, pid: u32 },
     Exists { endpoint: &'a str },
     Error { code: ErrorCode, message: &'a str },
 }
@@ -83,7 +91,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         }
     };
     // The lock before the model: of many workers that are started at once, all but one leave here.
-    let claim = match Claim::take(&endpoint).map_err(|error| unavailable(&error))? {
+    let claim = match Claim::take(&endpoint, args.transport).map_err(|error| unavailable(&error))? {
         Claimed::Ours(claim) => claim,
         Claimed::Theirs => {
             let line = Line::Exists { endpoint: &endpoint.to_string() };
@@ -93,11 +101,10 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let engine =
-        Engine::open(&model, &args.compute.options()).map_err(|error| Failure::from(&error))?;
+    let (engine, watch, unsound) = open(&model, args)?;
     tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
     let hello = hello(&engine);
-    let batcher = Batcher::start(engine).map_err(|error| unavailable(&error))?;
+    let batcher = Batcher::start(engine, check(&watch)).map_err(|error| unavailable(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -105,15 +112,87 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
         leave_card(&endpoint, &model);
-        let ready = Ready::here(&endpoint);
+        let ready = Ready::here(&listener);
         let service = Service::new(hello, batcher);
         let signal = stop_signal();
-        say(&Line::Ready { endpoint: &ready.endpoint.to_string_lossy(), pid: ready.pid })
+        let stop = async {
+            tokio::select! {
+                () = signal => {}
+                () = unsound.notified() => {}
+            }
+        };
+        let Ready { endpoint, transport, pid } = ready;
+        say(&Line::Ready { endpoint: &endpoint.to_string_lossy(), transport, pid })
             .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
+        // Only now: whoever waits for the line does not wait for this.
+        watch.verify_in_background();
         let idle_timeout = Duration::from_secs_f64(args.idle_timeout);
-        serve(&service, listener, idle_timeout, signal).await;
+        serve(&service, listener, idle_timeout, stop).await;
+        if let Some(Unsound::Digest(mismatch)) = watch.unsound() {
+            let failure = Failure::new(ErrorCode::ModelInvalid, mismatch.to_string());
+            complain(&format!("error: {:#}", failed(&failure)));
+            return Ok(ExitCode::FAILURE);
+        }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// How often a file is opened that changes while it is; then it is taken as it is, and the watch over
+/// it will tell.
+const OPENED_MAX: u32 = 3;
+
+/// The engine, the watch over its file, and what is signalled when that finds the file unsound.
+type Opened = (Engine, Arc<Watch>, Arc<Notify>);
+
+/// Opens the model. What is wrong with a file that somebody changes meanwhile may be right a moment
+/// later, and the other way round.
+fn open(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
+    let mut times = 0;
+    loop {
+        let before = FileIdentity::of_path(model).ok();
+        let opened = open_once(model, args);
+        times += 1;
+        if times == OPENED_MAX || FileIdentity::of_path(model).ok() == before {
+            return opened;
+        }
+        tracing::info!("the model file has changed while it was opened");
+    }
+}
+
+fn open_once(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
+    let file = GgufFile::open(model).map_err(|error| Failure::from(&EngineError::from(error)))?;
+    let unsound = Arc::new(Notify::new());
+    let alarm = {
+        let unsound = Arc::clone(&unsound);
+        move |reason: &Unsound| {
+            tracing::warn!(%reason, "stopping");
+            unsound.notify_one();
+        }
+    };
+    let Some(source) = file.source() else { unreachable!("it was opened by its name") };
+    let watch = Watch::new(Arc::clone(source), alarm);
+    watch.recall().map_err(|mismatch| refusal(&mismatch.into()))?;
+    let name = model.file_stem().unwrap_or_default().to_string_lossy();
+    let engine = Engine::from_gguf(&file, &name, &args.compute.options())
+        .map_err(|error| Failure::from(&error))?;
+    Ok((engine, Arc::new(watch), unsound))
+}
+
+/// What the compute thread asks before and after each batch.
+fn check(watch: &Arc<Watch>) -> Check {
+    let watch = Arc::clone(watch);
+    Box::new(move || watch.check().map_err(|unsound| refusal(&unsound)))
+}
+
+/// What a text is told whose model is unsound. Of a file that has changed a successor will know more.
+fn refusal(unsound: &Unsound) -> Failure {
+    match unsound {
+        Unsound::Changed(changed) => Failure::new(
+            ErrorCode::ShuttingDown,
+            format!("{changed}; the worker is about to exit, and its successor will answer"),
+        ),
+        Unsound::Digest(mismatch) => Failure::new(ErrorCode::ModelInvalid, mismatch.to_string()),
+    }
 }
 
 fn hello(engine: &Engine) -> WorkerHello {

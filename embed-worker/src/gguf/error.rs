@@ -23,6 +23,12 @@ pub enum GgufError {
         /// What was asked for.
         path: PathBuf,
     },
+    /// Somebody goes on writing to it.
+    #[error("file `{}`: is being written to; try again when it is whole", path.display())]
+    BeingWritten {
+        /// What was asked for.
+        path: PathBuf,
+    },
     /// The operating system would not map the file.
     #[error("file `{}`: cannot be mapped", path.display())]
     Map {

@@ -1,10 +1,11 @@
 //! The one map of the file, shared by everything that was read from it.
 //!
-//! The contract: the file is not cut or rewritten while it is mapped. It may be renamed, replaced
-//! or deleted. On Unix, touching pages of a file that was cut raises SIGBUS, which kills this
+//! The contract: the file is not cut or rewritten while it is mapped, and whoever cannot promise that
+//! asks [`SourceFile::check`] before it believes what it has read. It may be renamed, replaced or
+//! deleted. On Unix, touching pages of a file that was cut raises SIGBUS, which kills this
 //! process and no other: that the worker is a process of its own is the cure for it. A file
-//! that is rewritten in place gives wrong vectors, never a read out of bounds: whatever was
-//! checked is kept in private memory.
+//! that is rewritten in place never leads to a read out of bounds: whatever was checked is kept in
+//! private memory.
 
 use std::fs::File;
 use std::ops::Range;
@@ -14,29 +15,25 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::GgufError;
+use super::source::SourceFile;
 
 /// The bytes of a file, mapped or held.
 #[derive(Debug)]
 pub(super) enum Map {
-    Mapped(Mmap),
+    Mapped { map: Mmap, source: Arc<SourceFile> },
     Owned(Vec<u8>),
 }
 
 impl Map {
     pub(super) fn open(path: &Path) -> Result<Self, GgufError> {
-        let cannot_open = |source| GgufError::Open { path: path.to_path_buf(), source };
-        // Asked before opening, because opening a named pipe would wait for its writer.
-        if !std::fs::metadata(path).map_err(cannot_open)?.is_file() {
-            return Err(GgufError::NotAFile { path: path.to_path_buf() });
-        }
-        let file = open_shared(path).map_err(cannot_open)?;
-        if file.metadata().map_err(cannot_open)?.len() == 0 {
+        let source = Arc::new(SourceFile::open(path)?);
+        if source.identity().bytes == 0 {
             // An empty map is an error to some operating systems; an empty file is one to us.
             return Ok(Self::Owned(Vec::new()));
         }
-        map_file(&file)
-            .map(Self::Mapped)
-            .map_err(|source| GgufError::Map { path: path.to_path_buf(), source })
+        let failed = |error| GgufError::Map { path: path.to_path_buf(), source: error };
+        let map = map_file(source.file()).map_err(failed)?;
+        Ok(Self::Mapped { map, source })
     }
 
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
@@ -45,31 +42,18 @@ impl Map {
 
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped { map, .. } => map,
             Self::Owned(bytes) => bytes,
         }
     }
-}
 
-#[cfg(not(windows))]
-fn open_shared(path: &Path) -> std::io::Result<File> {
-    File::open(path)
-}
-
-/// Others may read, write, rename and delete the file while it is open: a model store replaces
-/// models under running workers.
-#[cfg(windows)]
-fn open_shared(path: &Path) -> std::io::Result<File> {
-    use std::os::windows::fs::OpenOptionsExt as _;
-
-    const FILE_SHARE_READ: u32 = 1;
-    const FILE_SHARE_WRITE: u32 = 2;
-    const FILE_SHARE_DELETE: u32 = 4;
-
-    File::options()
-        .read(true)
-        .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
-        .open(path)
+    /// The file, if there is one.
+    pub(super) fn source(&self) -> Option<&Arc<SourceFile>> {
+        match self {
+            Self::Mapped { source, .. } => Some(source),
+            Self::Owned(_) => None,
+        }
+    }
 }
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe, because others may change it")]

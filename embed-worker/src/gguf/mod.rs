@@ -11,6 +11,7 @@ mod error;
 mod metadata;
 mod mmap;
 mod reader;
+mod source;
 mod tensor;
 mod value;
 
@@ -23,6 +24,7 @@ use crate::kernels::DType;
 
 pub use error::GgufError;
 pub use mmap::Slice;
+pub use source::{FileChanged, FileIdentity, SourceFile};
 pub use tensor::Tensor;
 pub use value::{Array, FloatArray, IntegerArray, StringArray, Value, ValueType};
 
@@ -59,7 +61,8 @@ pub struct GgufFile {
 impl GgufFile {
     /// Maps the file at `path` and checks its structure.
     ///
-    /// The file must not be cut or rewritten while the value, or anything made from it, lives.
+    /// The file must not be cut or rewritten while the value, or anything made from it, lives; who
+    /// cannot promise that asks [`Self::source`] before believing what was read.
     /// A renamed or replaced file is fine: the map keeps the old one. Reading a part that was cut
     /// off kills the process with SIGBUS on Unix (Windows refuses to cut a mapped file).
     ///
@@ -106,6 +109,11 @@ impl GgufFile {
     /// Bytes of the whole file.
     pub fn file_bytes(&self) -> usize {
         self.map.bytes().len()
+    }
+
+    /// The file behind the map; none of bytes in memory.
+    pub fn source(&self) -> Option<&Arc<SourceFile>> {
+        self.map.source()
     }
 
     /// Every tensor, in the order of the file.

@@ -28,6 +28,7 @@ mod dequantize;
 pub mod dtype;
 mod elementwise;
 mod feed_forward;
+mod finite;
 mod float;
 pub mod isa;
 mod math;

@@ -451,6 +451,10 @@ fn a_scale_or_weight_that_is_not_finite_is_an_error_wherever_it_stands() {
                     let mut row = vec![0.0; cols];
                     let error = kernels.dequantize_row(dtype, matrix.row(bad_row), &mut row);
                     assert!(error.is_err(), "{isa}: {dtype}: a row with such a weight");
+                    let first = kernels.first_not_finite(dtype, &data);
+                    assert_eq!(first, Some(bad_row * cols + element), "{isa}: {dtype}");
+                    let sound = kernels.first_not_finite(dtype, &data[..start]);
+                    assert_eq!(sound, None, "{isa}: {dtype}: before it");
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use embed_protocol::Endpoint;
+use embed_protocol::secret::KeyFile;
 
 use super::{repository_file, test_data};
 
@@ -27,6 +28,11 @@ pub(crate) fn tiny_model() -> PathBuf {
     test_data("golden/bert-mean-Q4_0.gguf")
 }
 
+/// How workers listen unless a test says otherwise: so all tests can be run over TCP as well.
+fn transport() -> String {
+    std::env::var("EMBED_TEST_TRANSPORT").unwrap_or_else(|_| "auto".into())
+}
+
 /// A folder for sockets and locks that no other test knows.
 pub(crate) struct Home {
     /// Made by the first worker, for this user alone.
@@ -42,6 +48,14 @@ impl Home {
         Self { path: parent.path().join("run"), parent: Some(parent) }
     }
 
+    /// With a path that is too long for a socket.
+    #[cfg(unix)]
+    pub(crate) fn deep() -> Self {
+        let parent = tempfile::tempdir().expect("a folder");
+        let deep = "d".repeat(embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX);
+        Self { path: parent.path().join(deep).join("run"), parent: Some(parent) }
+    }
+
     /// The folder of the test that has started this program.
     #[cfg(unix)]
     pub(crate) fn at(path: PathBuf) -> Self {
@@ -52,10 +66,22 @@ impl Home {
         &self.path
     }
 
+    /// A folder beside it for what workers remember.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path.with_file_name("cache")
+    }
+
     /// The one endpoint in it. Pipes have no folder, so the name is as unique as the folder around.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let parent = self.path.parent().and_then(Path::file_name).expect("has a name");
         Endpoint::in_dir(&self.path, &parent.to_string_lossy())
+    }
+
+    /// What a worker has left for its clients, if they have to know something.
+    pub(crate) fn key(&self) -> Option<KeyFile> {
+        let paths = [self.endpoint().pipe_path(), self.endpoint().tcp_path()];
+        let bytes = paths.iter().find_map(|path| std::fs::read(path).ok())?;
+        Some(KeyFile::from_bytes(&bytes).expect("written whole"))
     }
 
     /// What lies in it.
@@ -79,6 +105,8 @@ impl Home {
             .arg("--endpoint")
             .arg(self.endpoint().address())
             .env("EMBED_RUNTIME_DIR", self.path())
+            .env("EMBED_TRANSPORT", transport())
+            .env("EMBED_CACHE_DIR", self.cache())
             .env("EMBED_THREADS", "1");
         command
     }
@@ -178,6 +206,15 @@ impl Worker {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits for its end; gives what ended it: an exit code, or a signal.
+    #[cfg(unix)]
+    pub(crate) fn how_it_ended(self) -> Result<i32, i32> {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let (status, _) = self.end();
+        status.code().ok_or_else(|| status.signal().expect("neither a code nor a signal"))
     }
 
     /// The next line of its standard output; `None` when that has ended.

@@ -1,0 +1,243 @@
+//! The digests of files that were read to the end before, so that a start need not read them again.
+//!
+//! A small file of this user. What it says is believed as far as the files that it speaks of are what
+//! they were, which their identities tell; whoever can write to it could as well write to the models.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::FileDigest;
+use crate::gguf::FileIdentity;
+
+/// Files that are remembered: more models than anybody uses in turn. The latest come first.
+const FILES_MAX: usize = 64;
+
+/// A memory larger than [`FILES_MAX`] lines could be is none.
+const MEMORY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The name of the file.
+const NAME: &str = "digests.json";
+
+/// Overrides the directory of the file.
+const CACHE_DIR_VARIABLE: &str = "EMBED_CACHE_DIR";
+
+/// What is remembered.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Memory {
+    files: Vec<Line>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Line {
+    device: u64,
+    index: u64,
+    bytes: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+    sha256: String,
+}
+
+/// The user's directory for what may be lost: `EMBED_CACHE_DIR`, else `embed-client` where the system
+/// wants caches; none if nobody says where that is. Paths that are not absolute mean nothing, since a
+/// worker runs in a directory that nobody has chosen.
+pub(super) fn cache_dir() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    if let Some(dir) = variable(CACHE_DIR_VARIABLE).map(PathBuf::from).and_then(absolute) {
+        return Some(dir);
+    }
+    let named = if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_CACHE_HOME" };
+    let named = variable(named).map(PathBuf::from).and_then(absolute);
+    let usual = if cfg!(windows) {
+        "AppData/Local"
+    } else if cfg!(target_os = "macos") {
+        "Library/Caches"
+    } else {
+        ".cache"
+    };
+    let parent = named.or_else(|| Some(std::env::home_dir().and_then(absolute)?.join(usual)))?;
+    Some(parent.join("embed-client"))
+}
+
+/// The digest that this file had when it was last read to the end, if that is remembered in `dir`.
+pub(super) fn recall(dir: &Path, file: FileIdentity) -> Option<FileDigest> {
+    let line = load(dir).files.into_iter().find(|line| line.is(file))?;
+    line.sha256.parse().ok()
+}
+
+/// Remembers in `dir` that this file has this digest.
+///
+/// # Errors
+///
+/// The system's. Nothing is lost but time at the next start.
+pub(super) fn remember(dir: &Path, file: FileIdentity, sha256: FileDigest) -> io::Result<()> {
+    let mut memory = load(dir);
+    // What it had before it was changed is of no use.
+    memory.files.retain(|line| (line.device, line.index) != (file.device, file.index));
+    memory.files.insert(0, Line::new(file, sha256));
+    memory.files.truncate(FILES_MAX);
+    let text = serde_json::to_vec(&memory)?;
+    make_dir(dir)?;
+    let temporary = dir.join(format!("{NAME}.{}", std::process::id()));
+    let written =
+        write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, dir.join(NAME)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+impl Line {
+    fn new(file: FileIdentity, sha256: FileDigest) -> Self {
+        let FileIdentity { device, index, bytes, modified_ns, changed_ns } = file;
+        Self { device, index, bytes, modified_ns, changed_ns, sha256: sha256.to_string() }
+    }
+
+    fn is(&self, file: FileIdentity) -> bool {
+        let Self { device, index, bytes, modified_ns, changed_ns, .. } = *self;
+        file == FileIdentity { device, index, bytes, modified_ns, changed_ns }
+    }
+}
+
+/// What is remembered; nothing, if it cannot be read or is not to be believed.
+fn load(dir: &Path) -> Memory {
+    let read = || -> io::Result<Memory> {
+        let path = dir.join(NAME);
+        let metadata = path.symlink_metadata()?;
+        if !metadata.is_file() || !is_ours(&metadata) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let mut text = Vec::new();
+        File::open(path)?.take(MEMORY_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    read().unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::debug!(dir = %dir.display(), %error, "digests of files are not remembered");
+        }
+        Memory::default()
+    })
+}
+
+/// Whether nobody but this user can have written it.
+#[cfg(unix)]
+fn is_ours(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
+}
+
+/// The directory is the user's, and its descriptor admits nobody else.
+#[cfg(not(unix))]
+fn is_ours(_metadata: &fs::Metadata) -> bool {
+    true
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+/// Writes a file that did not exist, for this user alone.
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = match options.open(path) {
+        // Left by a process of the same number that was killed.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)?
+        }
+        opened => opened?,
+    };
+    file.write_all(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(index: u64) -> FileIdentity {
+        FileIdentity { device: u64::MAX, index, bytes: 1, modified_ns: -5, changed_ns: i64::MAX }
+    }
+
+    fn digest(byte: u8) -> FileDigest {
+        format!("{byte:02x}").repeat(32).parse().expect("64 digits")
+    }
+
+    #[test]
+    fn a_digest_is_remembered_for_the_very_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("a/b");
+        assert_eq!(recall(&dir, file(1)), None);
+        remember(&dir, file(1), digest(1)).expect("ours");
+        remember(&dir, file(2), digest(2)).expect("ours");
+        assert_eq!(recall(&dir, file(1)), Some(digest(1)));
+        assert_eq!(recall(&dir, file(2)), Some(digest(2)));
+        for other in [
+            FileIdentity { device: 0, ..file(1) },
+            FileIdentity { bytes: 2, ..file(1) },
+            FileIdentity { modified_ns: 5, ..file(1) },
+            FileIdentity { changed_ns: 5, ..file(1) },
+        ] {
+            assert_eq!(recall(&dir, other), None);
+        }
+        let names: Vec<_> =
+            fs::read_dir(&dir).expect("made").map(|e| e.expect("one").file_name()).collect();
+        assert_eq!(names, [NAME], "nothing else is left");
+    }
+
+    #[test]
+    fn so_many_files_are_remembered_and_the_oldest_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        let last = FILES_MAX as u64;
+        for index in 0..=last {
+            remember(dir, file(index), digest(7)).expect("ours");
+        }
+        assert_eq!(recall(dir, file(0)), None);
+        assert_eq!(recall(dir, file(1)), Some(digest(7)));
+        assert_eq!(recall(dir, file(last)), Some(digest(7)));
+        let bytes = dir.join(NAME).metadata().expect("written").len();
+        assert!(bytes < MEMORY_BYTES_MAX / 2, "{bytes}");
+    }
+
+    #[test]
+    fn garbage_is_no_memory_and_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        for garbage in ["", "{}", "[1]", r#"{"files":[{"device":1}]}"#, "\0\0"] {
+            fs::write(dir.join(NAME), garbage).expect("ours");
+            assert_eq!(recall(dir, file(1)), None, "{garbage}");
+            remember(dir, file(1), digest(1)).expect("ours");
+            assert_eq!(recall(dir, file(1)), Some(digest(1)), "{garbage}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_this_user_reads_it_and_what_others_could_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, path) = (folder.path().join("new"), folder.path().join("new").join(NAME));
+        remember(&dir, file(1), digest(1)).expect("ours");
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&path)), (0o700, 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("ours");
+        assert_eq!(recall(&dir, file(1)), None);
+        fs::rename(&path, folder.path().join("elsewhere")).expect("ours");
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).expect("ours");
+        assert_eq!(recall(&dir, file(1)), None, "a link");
+        remember(&dir, file(1), digest(2)).expect("replaces the link");
+        assert!(path.symlink_metadata().expect("there").is_file());
+    }
+}
