@@ -4,7 +4,7 @@
 //! other end hangs, every request in flight fails with [`Failure::Lost`], once; what to do about that
 //! is the supervisor's and client's affair.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The connection is gone, and nobody knows what became of the request.
+    /// With [`ErrorCode::ShuttingDown`] the worker has left in peace, and never began with it.
     Lost(EmbedError),
     /// The worker will not do it, or the deadline has passed.
     Refused(EmbedError),
@@ -63,8 +64,10 @@ struct Shared {
 struct Pulse {
     /// Something arrived since the watcher's last look.
     heard: AtomicBool,
-    /// A text was answered, with a vector or an error.
-    answered: AtomicBool,
+    /// Something arrived after the hello.
+    lived: AtomicBool,
+    /// Texts that were answered, with a vector or an error.
+    n_answered: AtomicU64,
     /// It owes an answer to a ping: should the connection end now, it was not a text's doing.
     is_faint: AtomicBool,
     /// Whether the watcher must be told of the next request.
@@ -110,9 +113,14 @@ impl Connection {
         &self.worker
     }
 
-    /// Whether the worker has answered any text.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.shared.pulse.answered.load(Ordering::Relaxed)
+    /// Texts that the worker has answered, with a vector or an error.
+    pub(crate) fn n_answered(&self) -> u64 {
+        self.shared.pulse.n_answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything was heard after the hello, be it a pong.
+    pub(crate) fn has_lived(&self) -> bool {
+        self.shared.pulse.lived.load(Ordering::Relaxed)
     }
 
     /// Whether the worker hung when the connection ended, be it that this client ended it for that, or
@@ -272,7 +280,7 @@ impl Shared {
         };
         match self.in_flight().complete(id) {
             Some(waiter) => {
-                self.pulse.answered.store(true, Ordering::Relaxed);
+                self.pulse.n_answered.fetch_add(1, Ordering::Relaxed);
                 // A caller that left meanwhile has dropped its end.
                 let _ = waiter.reply.send(result);
                 Ok(())
@@ -308,6 +316,7 @@ async fn read<S: AsyncRead>(mut responses: Responses<S>, shared: Arc<Shared>) {
         match responses.next().await {
             Some(Ok(response)) => {
                 shared.pulse.heard.store(true, Ordering::Relaxed);
+                shared.pulse.lived.store(true, Ordering::Relaxed);
                 if let Err(error) = shared.dispatch(response) {
                     break error;
                 }

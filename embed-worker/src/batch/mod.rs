@@ -5,6 +5,7 @@
 //! happens to it.
 
 mod job;
+mod lane;
 mod pace;
 mod queue;
 mod run;

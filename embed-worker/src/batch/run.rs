@@ -254,6 +254,7 @@ mod tests {
 
     fn job(priority: Priority, reply: impl FnOnce(Outcome) + Send + 'static) -> Job {
         Job {
+            caller: 1,
             text: "hello the".into(),
             params: EmbedParams { priority, ..EmbedParams::default() },
             received: Instant::now(),

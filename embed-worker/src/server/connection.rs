@@ -17,6 +17,7 @@ use tokio_util::codec::{Framed, FramedRead, FramedWrite};
 use super::Service;
 use super::answers::answers;
 use super::requests::Requests;
+use crate::batch::Failure;
 use crate::config::{FAREWELL_TIMEOUT, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT};
 
 /// Bytes of a peer's version that are logged or told: its name for it may be as long as a frame.
@@ -71,7 +72,10 @@ pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite, service: &Arc
                 tracing::warn!(connection, why = message, "closing a connection");
                 let _ = sink.send(&protocol_error(message)).await;
             }
-            End::Leaving => {}
+            // For requests on their way here, which nobody will read.
+            End::Leaving => {
+                let _ = sink.send(&farewell()).await;
+            }
         }
         let _ = close(&mut sink).await;
     };
@@ -197,6 +201,11 @@ pub(super) async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin) {
     let message = "worker: has as many connections as it may have".to_owned();
     let answer = Response::Error { id: None, code: ErrorCode::Overloaded, message };
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, sink.send(&answer)).await;
+}
+
+fn farewell() -> Response {
+    let Failure { code, message } = Failure::shutting_down();
+    Response::Error { id: None, code, message }
 }
 
 fn protocol_error(message: String) -> Response {

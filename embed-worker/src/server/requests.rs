@@ -113,6 +113,7 @@ impl<'a> Requests<'a> {
         let name = self.name.request(id);
         tracing::trace!(request = %name, bytes = text.len(), priority = ?params.priority, "queued");
         let job = Job {
+            caller: self.name.number,
             text,
             params,
             received,

@@ -98,6 +98,13 @@ impl Peer {
         self.embed_with(id, text, EmbedParams::default()).await;
     }
 
+    /// The same of a worker that may have closed the connection; says whether it has not.
+    pub(crate) async fn embed_while_open(&mut self, id: u64, text: &str) -> bool {
+        let params = EmbedParams::default();
+        let request = Request::Embed { id, text: text.into(), more: false, params };
+        self.frames.send(&request).await.is_ok()
+    }
+
     pub(crate) async fn embed_with(&mut self, id: u64, text: &str, params: EmbedParams) {
         self.send(&Request::Embed { id, text: text.into(), more: false, params }).await;
     }
