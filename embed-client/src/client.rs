@@ -16,9 +16,13 @@ use crate::model_width::read_model_width;
 use crate::options::{ClientOptions, EmbedOptions, Fallback};
 use crate::supervisor::Supervisor;
 
-/// How often a request whose connection broke is sent again. Once: a text that kills a worker must
-/// not kill them all.
+/// How often a request is sent again whose connection broke before any text was answered on it after
+/// this one. Once: a text that kills a worker must not kill them all.
 const RETRIES_AFTER_LOSS: u32 = 1;
+
+/// How often it is sent again in all, where others were answered meanwhile and it most likely stood
+/// behind them in the queue. A text that kills workers has killed four by then.
+const RETRIES_AFTER_LOSS_IN_ALL: u32 = 3;
 
 /// How often a request that waited for a worker which hangs is sent to the next one. A text does not
 /// stop a whole process, as it might kill one; the bound is for a machine that stops them all.
@@ -102,7 +106,7 @@ impl Client {
     /// Asks a worker, and another one if the first is lost.
     async fn ask(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, NoVector> {
         let deadline = Instant::now() + options.timeout;
-        let (mut losses, mut hangs, mut refusals) = (0, 0, 0);
+        let (mut losses, mut losses_in_all, mut hangs, mut refusals) = (0, 0, 0, 0);
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
             let connection = tokio::time::timeout_at(deadline, self.supervisor.connection());
@@ -113,19 +117,23 @@ impl Client {
                     return Err(NoVector::NoWorker(EmbedError::new(ErrorCode::Timeout, message)));
                 }
             };
+            let n_answered = connection.n_answered();
             let error = match connection.embed(text, options, deadline).await {
                 Ok(embedding) => return Ok(embedding),
+                // It said that it leaves before it had read the request.
+                Err(Failure::Lost(error)) if error.code() == ErrorCode::ShuttingDown => error,
                 Err(Failure::Lost(_)) if connection.hung() && hangs < RETRIES_AFTER_HANG => {
                     hangs += 1;
                     continue;
                 }
-                Err(Failure::Lost(error)) if losses < RETRIES_AFTER_LOSS => {
-                    losses += 1;
+                Err(Failure::Lost(error)) => {
+                    losses_in_all += 1;
+                    losses += u32::from(connection.n_answered() == n_answered);
+                    if losses > RETRIES_AFTER_LOSS || losses_in_all > RETRIES_AFTER_LOSS_IN_ALL {
+                        return Err(NoVector::NoWorker(self.supervisor.explain(error).await));
+                    }
                     tracing::info!(%error, "a request is sent again to a fresh worker");
                     continue;
-                }
-                Err(Failure::Lost(error)) => {
-                    return Err(NoVector::NoWorker(self.supervisor.explain(error).await));
                 }
                 Err(Failure::Refused(error)) => error,
             };

@@ -4,13 +4,14 @@
 //! other end hangs, every request in flight fails with [`Failure::Lost`], once; what to do about that
 //! is the supervisor's and client's affair.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use embed_protocol::log_name::RequestName;
 use embed_protocol::{
-    EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX, WorkerHello,
-    vector,
+    ConnectionName, EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX,
+    WorkerHello, vector,
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -32,6 +33,7 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The connection is gone, and nobody knows what became of the request.
+    /// With [`ErrorCode::ShuttingDown`] the worker has left in peace, and never began with it.
     Lost(EmbedError),
     /// The worker will not do it, or the deadline has passed.
     Refused(EmbedError),
@@ -41,6 +43,8 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Connection {
     worker: WorkerHello,
+    /// What the logs of both sides call it.
+    name: ConnectionName,
     shared: Arc<Shared>,
     tasks: [AbortHandle; 3],
 }
@@ -60,8 +64,10 @@ struct Shared {
 struct Pulse {
     /// Something arrived since the watcher's last look.
     heard: AtomicBool,
-    /// A text was answered, with a vector or an error.
-    answered: AtomicBool,
+    /// Something arrived after the hello.
+    lived: AtomicBool,
+    /// Texts that were answered, with a vector or an error.
+    n_answered: AtomicU64,
     /// It owes an answer to a ping: should the connection end now, it was not a text's doing.
     is_faint: AtomicBool,
     /// Whether the watcher must be told of the next request.
@@ -90,14 +96,16 @@ impl Connection {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut responses = FramedRead::new(reader, MessageCodec::default());
         let worker = introduce(&mut responses, &mut writer, patience).await?;
-        tracing::debug!(pid = worker.pid, kernels = worker.kernels, "connected");
+        let client = std::process::id();
+        let name = ConnectionName { client, worker: worker.pid, number: worker.connection };
+        tracing::debug!(connection = %name, kernels = worker.kernels, "connected");
         let shared = Arc::<Shared>::default();
         let tasks = [
             tokio::spawn(read(responses, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(write(writer, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(watch(Arc::clone(&shared))).abort_handle(),
         ];
-        Ok(Self { worker, shared, tasks })
+        Ok(Self { worker, name, shared, tasks })
     }
 
     /// How the worker introduced itself.
@@ -105,9 +113,14 @@ impl Connection {
         &self.worker
     }
 
-    /// Whether the worker has answered any text.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.shared.pulse.answered.load(Ordering::Relaxed)
+    /// Texts that the worker has answered, with a vector or an error.
+    pub(crate) fn n_answered(&self) -> u64 {
+        self.shared.pulse.n_answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything was heard after the hello, be it a pong.
+    pub(crate) fn has_lived(&self) -> bool {
+        self.shared.pulse.lived.load(Ordering::Relaxed)
     }
 
     /// Whether the worker hung when the connection ended, be it that this client ended it for that, or
@@ -156,7 +169,10 @@ impl Connection {
         let waiter = Waiter { reply, _spent: spent };
         let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
         shared.pulse.somebody_waits();
-        let mut request = Unanswered { shared, id, sent: false };
+        let name = self.name.request(id);
+        tracing::trace!(request = %name, bytes = text.len(), priority = ?options.priority, "sent");
+        let began = Instant::now();
+        let mut request = Unanswered { shared, id, name, sent: false };
         let params = EmbedParams {
             truncate: options.truncate,
             normalize: options.normalize,
@@ -170,6 +186,16 @@ impl Connection {
         }
         let answer = answer.await.unwrap_or_else(|_| Err(shared.lost()));
         drop(request);
+        let us = began.elapsed().as_micros();
+        match &answer {
+            Ok(Embedding { tokens, .. }) => {
+                tracing::debug!(request = %name, tokens, us, "answered");
+            }
+            Err(Failure::Refused(error)) => {
+                tracing::debug!(request = %name, code = %error.code(), us, "failed");
+            }
+            Err(Failure::Lost(_)) => tracing::debug!(request = %name, us, "lost"),
+        }
         answer
     }
 }
@@ -185,6 +211,7 @@ impl Drop for Connection {
 struct Unanswered<'a> {
     shared: &'a Shared,
     id: u64,
+    name: RequestName,
     /// Whether the worker has, or will have, at least a part of it.
     sent: bool,
 }
@@ -195,6 +222,7 @@ impl Drop for Unanswered<'_> {
             // The worker will never answer what it never saw.
             self.shared.in_flight().complete(self.id);
         } else if self.shared.in_flight().cancel(self.id) {
+            tracing::debug!(request = %self.name, "given up");
             // If the connection is gone there is nobody left to tell.
             let _ = self.shared.outbox.push_now(&Request::Cancel { id: self.id });
         }
@@ -252,7 +280,7 @@ impl Shared {
         };
         match self.in_flight().complete(id) {
             Some(waiter) => {
-                self.pulse.answered.store(true, Ordering::Relaxed);
+                self.pulse.n_answered.fetch_add(1, Ordering::Relaxed);
                 // A caller that left meanwhile has dropped its end.
                 let _ = waiter.reply.send(result);
                 Ok(())
@@ -288,6 +316,7 @@ async fn read<S: AsyncRead>(mut responses: Responses<S>, shared: Arc<Shared>) {
         match responses.next().await {
             Some(Ok(response)) => {
                 shared.pulse.heard.store(true, Ordering::Relaxed);
+                shared.pulse.lived.store(true, Ordering::Relaxed);
                 if let Err(error) = shared.dispatch(response) {
                     break error;
                 }

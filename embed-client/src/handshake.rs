@@ -52,6 +52,7 @@ async fn send_hello<S: AsyncWrite>(writer: &mut WriteHalf<S>) -> Result<(), NotO
         protocol: PROTOCOL_VERSION,
         version: crate::VERSION.to_owned(),
         pid: std::process::id(),
+        observer: false,
     });
     let frame = frame(&hello).map_err(|error| {
         NotOpened::Refused(EmbedError::with_source(ErrorCode::Internal, "client hello", error))

@@ -215,11 +215,25 @@ fn detach(mut command: Command) -> io::Result<Child> {
 /// What is known of a worker that this process started.
 #[derive(Debug)]
 pub(crate) struct Witness {
+    pid: u32,
     stderr_tail: Mutex<VecDeque<u8>>,
     exit: watch::Receiver<Option<String>>,
 }
 
 impl Witness {
+    /// The worker's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it ended and its last words, ready to be appended to a sentence, as far as is known now.
+    pub(crate) fn end_so_far(&self) -> String {
+        match &*self.exit.borrow() {
+            Some(exit) => format!("; the worker {exit}{}", self.last_words()),
+            None => self.last_words(),
+        }
+    }
+
     /// How it ended, or that it still runs.
     pub(crate) async fn exit(&self) -> String {
         let mut exit = self.exit.clone();
@@ -252,10 +266,11 @@ impl Witness {
 
 /// Starts the two threads that read the pipes of `child`.
 fn watch_over(mut child: Child) -> io::Result<(oneshot::Receiver<String>, Arc<Witness>)> {
+    let pid = child.id();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (line_sender, first_line) = oneshot::channel();
     let (exit_sender, exit) = watch::channel(None);
-    let witness = Arc::new(Witness { stderr_tail: Mutex::default(), exit });
+    let witness = Arc::new(Witness { pid, stderr_tail: Mutex::default(), exit });
     let remembering = Arc::clone(&witness);
     // Should the first thread not start, the second is not tried and the worker is left to its
     // idle timeout; should the second not start, the first still ends with the pipe.

@@ -72,33 +72,44 @@ pub(crate) async fn reach(
     let mut witness = None;
     let mut n_unresponsive = 0;
     loop {
-        match connect(&endpoint).await {
-            Ok(there) => {
-                let is_last = n_unresponsive >= CONNECT_TRIES;
-                let patience = if is_last { HEALTH_PATIENCE } else { HELLO_PATIENCE };
-                match Connection::open(there.stream, patience).await {
-                    Ok(connection) => {
-                        let connection = Arc::new(connection);
-                        return Ok((Reached { connection, endpoint }, witness));
-                    }
-                    Err(NotOpened::Refused(error)) => return Err(Unreached::ForGood(error)),
-                    Err(NotOpened::Gone(why)) => tracing::debug!(%why, "the worker left"),
-                    Err(NotOpened::Unresponsive(why)) if is_last => {
-                        if !end_worker(&endpoint, there.pid).await {
-                            return Err(Unreached::ForGood(occupied(&endpoint, there.pid, &why)));
-                        }
-                        n_unresponsive = 0;
-                        launch_after = Instant::now();
-                    }
-                    Err(NotOpened::Unresponsive(why)) => {
-                        tracing::info!(%why, "a worker does not introduce itself");
-                        n_unresponsive += 1;
-                        sleep(poll).await;
-                        continue;
-                    }
+        let is_last = n_unresponsive >= CONNECT_TRIES;
+        let patience = if is_last { HEALTH_PATIENCE } else { HELLO_PATIENCE };
+        match connect(&endpoint, options.transport, patience).await {
+            Ok(there) => match Connection::open(there.stream, patience).await {
+                Ok(connection) => {
+                    let connection = Arc::new(connection);
+                    return Ok((Reached { connection, endpoint }, witness));
                 }
-            }
+                Err(NotOpened::Refused(error)) => return Err(Unreached::ForGood(error)),
+                Err(NotOpened::Gone(why)) => tracing::debug!(%why, "the worker left"),
+                Err(NotOpened::Unresponsive(why)) if is_last => {
+                    if !end_worker(&endpoint, there.pid).await {
+                        return Err(Unreached::ForGood(occupied(&endpoint, there.pid, &why)));
+                    }
+                    n_unresponsive = 0;
+                    launch_after = Instant::now();
+                }
+                Err(NotOpened::Unresponsive(why)) => {
+                    tracing::info!(%why, "a worker does not introduce itself");
+                    n_unresponsive += 1;
+                    sleep(poll).await;
+                    continue;
+                }
+            },
             Err(Unreachable::NobodyListens) => {}
+            Err(Unreachable::Silent { pid }) if is_last => {
+                // If no worker of ours has left that key, the port is somebody else's by now, and the
+                // next worker will have another.
+                end_worker(&endpoint, Some(pid)).await;
+                n_unresponsive = 0;
+                launch_after = Instant::now();
+            }
+            Err(Unreachable::Silent { pid }) => {
+                tracing::info!(pid, "a worker does not prove to be one");
+                n_unresponsive += 1;
+                sleep(poll).await;
+                continue;
+            }
             Err(Unreachable::Forbidden(error)) => return Err(Unreached::ForGood(error)),
         }
         let now = Instant::now();

@@ -49,8 +49,8 @@ struct State {
     dimensions: Option<u32>,
     /// Whether the model was good when it was last looked at.
     model_was_good: bool,
-    /// What the last worker was lost for, or the last attempt failed for.
-    last_fault: Option<EmbedError>,
+    /// What the last worker was lost for, with its process, or the last attempt failed for.
+    last_fault: Option<(EmbedError, Option<u32>)>,
     /// The worker that this client started last.
     witness: Option<Arc<Witness>>,
 }
@@ -130,7 +130,7 @@ impl Supervisor {
         let mut state = lock(&self.state);
         if matches!(&state.current, Current::Connected(open) if Arc::ptr_eq(&open.connection, connection))
         {
-            if connection.has_answered() {
+            if connection.n_answered() > 0 {
                 state.circuit.answered();
             }
             state.current = Current::None;
@@ -169,12 +169,30 @@ impl State {
     /// Counts the connection that was lost, if there was one.
     fn note_loss(&mut self) -> Option<Reached> {
         let Current::Connected(lost) = std::mem::take(&mut self.current) else { return None };
-        if lost.connection.has_answered() {
+        let connection = &lost.connection;
+        let why = connection.why_lost();
+        if why.code() == ErrorCode::ShuttingDown {
+            return None;
+        }
+        // A worker that is stopped from outside does not answer the texts that wait for others'; that
+        // it was alive until then is enough.
+        if connection.n_answered() > 0 || (connection.hung() && connection.has_lived()) {
             self.circuit.answered();
         }
         self.circuit.failed(Instant::now());
-        self.last_fault = Some(lost.connection.why_lost());
+        self.last_fault = Some((why, Some(connection.worker().pid)));
         Some(lost)
+    }
+
+    /// What is to be told of the last fault.
+    fn last_fault(&self) -> String {
+        let Some((why, pid)) = &self.last_fault else { return String::new() };
+        match &self.witness {
+            Some(witness) if *pid == Some(witness.pid()) => {
+                format!("{}{}", why.message(), witness.end_so_far())
+            }
+            _ => why.message(),
+        }
     }
 }
 
@@ -186,8 +204,7 @@ async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reache
         match permission {
             Permission::After(pause) => sleep(pause).await,
             Permission::Refused(left) => {
-                let fault = lock(state).last_fault.clone();
-                let fault = fault.map_or_else(String::new, |fault| fault.message());
+                let fault = lock(state).last_fault();
                 let message = format!(
                     "worker: was lost or did not start {} times in a row and is not tried again for {} s; the last time: {fault}",
                     RESTARTS_MAX + 1,
@@ -224,7 +241,7 @@ async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reache
                 tracing::warn!(error = error.message(), "no worker");
                 let mut state = lock(state);
                 state.circuit.failed(Instant::now());
-                state.last_fault = Some(error);
+                state.last_fault = Some((error, None));
             }
         }
     }

@@ -1,31 +1,34 @@
-//! Reaching a worker's endpoint: the only file that names a socket type.
+//! Reaching a worker's endpoint: the only folder that names a socket type.
 //!
 //! A predictable name in a shared place could be taken by somebody else's program, which would then
 //! read every text; so the directory must be the user's alone, and so must the process at the other
-//! end.
+//! end. The system says so of a Unix socket; over TCP and a named pipe the worker proves it.
+
+mod key;
+mod local;
+mod proof;
+mod tcp;
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-#[cfg(unix)]
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
-use embed_protocol::{Endpoint, ErrorCode};
-use interprocess::local_socket::tokio::Stream;
-use interprocess::local_socket::tokio::prelude::*;
-use interprocess::local_socket::{GenericFilePath, ToFsName};
+use embed_protocol::{Endpoint, ErrorCode, Transport};
+use tokio_util::either::Either;
 
 use crate::error::EmbedError;
 
 /// A connected stream.
-pub(crate) type WorkerStream = Stream;
+pub(crate) type WorkerStream = Either<local::Stream, tcp::Stream>;
 
 /// A connection that is the user's own at both ends.
 #[derive(Debug)]
 pub(crate) struct Reached {
     /// Bytes to and from the worker.
     pub(crate) stream: WorkerStream,
-    /// The worker's process, where the system tells who is at the other end (not on macOS). Unlike
-    /// the one in the worker's hello it is known of a worker that hangs.
+    /// The worker's process, where that is known without asking it: not of a Unix socket on macOS.
+    /// Unlike the one in its hello it is known of a worker that hangs.
     pub(crate) pid: Option<u32>,
 }
 
@@ -34,6 +37,13 @@ pub(crate) struct Reached {
 pub(crate) enum Unreachable {
     /// Nobody listens (or the queue of those who want to connect is full): to be tried again.
     NobodyListens,
+    /// Something accepts where a worker listened but does not prove to be it: a worker that hangs, or
+    /// somebody else's program at the port of a dead one. The first is the case if the endpoint's lock
+    /// is taken, that is, if a worker that is started now says `exists`.
+    Silent {
+        /// The process that left the key. Without the lock it may be anybody's by now.
+        pid: u32,
+    },
     /// It would be no use, or not safe.
     Forbidden(EmbedError),
 }
@@ -43,55 +53,72 @@ pub(crate) enum Unreachable {
 enum EndpointError {
     #[error("socket `{0}`: cannot be reached")]
     Connect(String, #[source] io::Error),
-    #[cfg(unix)]
+    #[cfg_attr(windows, expect(dead_code, reason = "pipes have no path"))]
     #[error(
-        "socket `{endpoint}`: its path has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one"
+        "socket `{endpoint}`: its path has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one, or EMBED_TRANSPORT to `auto`"
     )]
     PathTooLong { endpoint: String, bytes: usize },
-    #[cfg(unix)]
+    #[cfg_attr(windows, expect(dead_code, reason = "the user's profile is private"))]
     #[error("directory `{dir}`: {what}; set EMBED_RUNTIME_DIR to one that only you may enter")]
     UnsafeDirectory { dir: String, what: String },
-    #[cfg(unix)]
-    #[error("socket `{endpoint}`: the worker runs as user {found}, not as {wanted}")]
-    ForeignWorker { endpoint: String, found: u32, wanted: u32 },
+    #[cfg_attr(windows, expect(dead_code, reason = "a pipe's worker proves itself"))]
+    #[error("socket `{endpoint}`: the worker runs as {found}, not as user {wanted}")]
+    ForeignWorker { endpoint: String, found: String, wanted: u32 },
+    #[error("key `{path}`: {what}; remove it")]
+    UnsafeKey { path: String, what: String },
+    #[error("key `{0}`: cannot be read")]
+    Key(String, #[source] io::Error),
 }
 
-/// Connects to the worker at `endpoint`.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Reached, Unreachable> {
-    check_address(endpoint.address()).map_err(forbidden)?;
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::WouldBlock => Unreachable::NobodyListens,
-        _ => forbidden(EndpointError::Connect(endpoint.to_string(), error)),
-    };
-    let name = endpoint.address().to_fs_name::<GenericFilePath>().map_err(failed)?;
-    let stream = Stream::connect(name).await.map_err(failed)?;
-    let pid = check_peer(&stream, endpoint)?;
-    Ok(Reached { stream, pid })
+/// Connects to the worker at `endpoint` by a way that `transport` allows. Where it has to prove
+/// itself, it may take as long as `patience`.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    transport: Transport,
+    patience: Duration,
+) -> Result<Reached, Unreachable> {
+    check_directory(endpoint.dir())?;
+    match transport {
+        Transport::Local => {
+            local::check_address(endpoint.address())?;
+            local::connect(endpoint, patience).await
+        }
+        Transport::Auto => match connect_locally(endpoint, patience).await {
+            Err(Unreachable::NobodyListens) => tcp::connect(endpoint, patience).await,
+            outcome => outcome,
+        },
+        Transport::Tcp => match tcp::connect(endpoint, patience).await {
+            // A worker that somebody else has started, without this wish.
+            Err(Unreachable::NobodyListens) => connect_locally(endpoint, patience).await,
+            outcome => outcome,
+        },
+    }
 }
 
-fn forbidden(error: EndpointError) -> Unreachable {
-    Unreachable::Forbidden(EmbedError::with_source(
-        ErrorCode::WorkerUnavailable,
-        "worker: cannot be reached",
-        error,
-    ))
+/// Connects to the local endpoint, if there can be one.
+async fn connect_locally(endpoint: &Endpoint, patience: Duration) -> Result<Reached, Unreachable> {
+    match local::check_address(endpoint.address()) {
+        Ok(()) => local::connect(endpoint, patience).await,
+        Err(_) => Err(Unreachable::NobodyListens),
+    }
 }
 
-/// A socket's path must not be longer than the system's structure for it, and its directory must be the user's own and closed to others. One that does not exist yet
-/// is made so by the worker.
+impl From<EndpointError> for Unreachable {
+    fn from(error: EndpointError) -> Self {
+        Self::Forbidden(EmbedError::with_source(
+            ErrorCode::WorkerUnavailable,
+            "worker: cannot be reached",
+            error,
+        ))
+    }
+}
+
+/// The directory must be the user's own and closed to others. One that does not exist yet is made so
+/// by the worker.
 #[cfg(unix)]
-fn check_address(address: &Path) -> Result<(), EndpointError> {
+fn check_directory(dir: &Path) -> Result<(), EndpointError> {
     use std::os::unix::fs::MetadataExt;
 
-    let bytes = address.as_os_str().len();
-    if bytes > SOCKET_PATH_BYTES_MAX {
-        let endpoint = address.display().to_string();
-        return Err(EndpointError::PathTooLong { endpoint, bytes });
-    }
-    let Some(dir) = address.parent() else { return Ok(()) };
     let wrong =
         |what: String| EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what };
     let metadata = match dir.symlink_metadata() {
@@ -113,105 +140,11 @@ fn check_address(address: &Path) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// Pipes have no directory.
+/// The user's profile is private by its own permissions.
 #[cfg(not(unix))]
-fn check_address(_address: &Path) -> Result<(), EndpointError> {
+fn check_directory(_dir: &Path) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// The worker must run as this user; gives its process.
-#[cfg(unix)]
-fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<Option<u32>, Unreachable> {
-    let wanted = rustix::process::geteuid().as_raw();
-    // It left between accepting and being asked.
-    let peer = stream.peer_creds().map_err(|_| Unreachable::NobodyListens)?;
-    match peer.euid() {
-        Some(found) if found != wanted => Err(forbidden(EndpointError::ForeignWorker {
-            endpoint: endpoint.to_string(),
-            found,
-            wanted,
-        })),
-        // A system that does not tell leaves the directory, which was checked.
-        _ => Ok(peer.pid().and_then(|pid| u32::try_from(pid).ok())),
-    }
-}
-
-/// The pipe's security descriptor admits only this user; gives the worker's process.
-#[cfg(not(unix))]
-fn check_peer(stream: &Stream, _endpoint: &Endpoint) -> Result<Option<u32>, Unreachable> {
-    Ok(stream.peer_creds().ok().and_then(|peer| peer.pid()))
-}
-
 #[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
-
-    fn directory(mode: u32) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("a directory");
-        set_permissions(dir.path(), Permissions::from_mode(mode)).expect("is ours");
-        dir
-    }
-
-    #[test]
-    fn a_directory_that_others_may_enter_is_refused() {
-        for mode in [0o755, 0o770, 0o701] {
-            let dir = directory(mode);
-            let error = check_address(&dir.path().join("a.sock")).expect_err("open to others");
-            let message = error.to_string();
-            assert!(message.contains(&format!("{mode:o}")), "{message}");
-        }
-        let dir = directory(0o700);
-        assert!(check_address(&dir.path().join("a.sock")).is_ok());
-    }
-
-    #[test]
-    fn a_link_to_a_directory_is_refused() {
-        let dir = directory(0o700);
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).expect("links");
-        assert!(check_address(&link.join("a.sock")).is_err());
-    }
-
-    #[test]
-    fn a_missing_directory_is_no_fault() {
-        let dir = directory(0o700);
-        assert!(check_address(&dir.path().join("none/a.sock")).is_ok());
-    }
-
-    #[test]
-    fn a_path_too_long_for_a_socket_is_refused_with_both_numbers() {
-        let of_bytes = |bytes: usize| Path::new("/none").join("x".repeat(bytes - "/none/".len()));
-        let error = check_address(&of_bytes(104)).expect_err("too long");
-        let message = error.to_string();
-        assert!(message.contains("104") && message.contains("103"), "{message}");
-        assert!(check_address(&of_bytes(103)).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_missing_socket_means_that_nobody_listens() {
-        let dir = directory(0o700);
-        let found = connect(&Endpoint::in_dir(dir.path(), "none")).await;
-        assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
-    }
-
-    #[tokio::test]
-    async fn a_socket_without_a_listener_means_that_nobody_listens() {
-        let dir = directory(0o700);
-        let endpoint = Endpoint::in_dir(dir.path(), "stale");
-        drop(std::os::unix::net::UnixListener::bind(endpoint.address()).expect("binds"));
-        let found = connect(&endpoint).await;
-        assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn the_process_at_the_other_end_is_known_before_it_says_a_word() {
-        let dir = directory(0o700);
-        let endpoint = Endpoint::in_dir(dir.path(), "mute");
-        let _listener = std::os::unix::net::UnixListener::bind(endpoint.address()).expect("binds");
-        let reached = connect(&endpoint).await.expect("somebody listens");
-        assert_eq!(reached.pid, Some(std::process::id()));
-    }
-}
+mod tests;

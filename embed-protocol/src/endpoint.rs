@@ -8,11 +8,15 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
 use crate::PROTOCOL_VERSION;
+
+/// Chooses between local endpoint and TCP: see [`Transport`].
+pub const TRANSPORT_VARIABLE: &str = "EMBED_TRANSPORT";
 
 /// Overrides the directory of sockets and locks.
 pub const RUNTIME_DIR_VARIABLE: &str = "EMBED_RUNTIME_DIR";
@@ -56,10 +60,50 @@ impl ModelIdentity {
     }
 }
 
-/// The address at which a worker listens.
+/// What connects the two programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// The local socket or pipe; TCP on 127.0.0.1 where that cannot be made.
+    #[default]
+    Auto,
+    /// Never TCP.
+    Local,
+    /// TCP, even where a local one could be made.
+    Tcp,
+}
+
+impl Transport {
+    /// Every choice with its name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("local", Self::Local), ("tcp", Self::Tcp)];
+
+    /// The choice in `EMBED_TRANSPORT`. A word that is none counts as none: the worker, which reads
+    /// the same variable, refuses it by name.
+    pub fn from_environment() -> Self {
+        let word = std::env::var(TRANSPORT_VARIABLE).unwrap_or_default();
+        word.parse().unwrap_or_default()
+    }
+}
+
+/// Not the name of a [`Transport`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is `{0}`, must be `auto`, `local` or `tcp`")]
+pub struct UnknownTransport(String);
+
+impl FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(word: &str) -> Result<Self, UnknownTransport> {
+        let found = Self::NAMES.into_iter().find(|(name, _)| *name == word);
+        found.map(|(_, transport)| transport).ok_or_else(|| UnknownTransport(word.to_owned()))
+    }
+}
+
+/// The address at which a worker listens, and the directory of the files beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     address: PathBuf,
+    dir: PathBuf,
 }
 
 impl Endpoint {
@@ -103,17 +147,39 @@ impl Endpoint {
         } else {
             dir.join(format!("{name}.sock"))
         };
-        Self { address }
+        Self { address, dir: dir.to_owned() }
     }
 
-    /// The endpoint at an address that [`Endpoint::address`] gave, for example on a command line.
+    /// The endpoint at an address that [`Endpoint::address`] gave, for example on a command line. A
+    /// pipe's files lie in [`runtime_dir`].
     pub fn at(address: impl Into<PathBuf>) -> Self {
-        Self { address: address.into() }
+        let address = address.into();
+        let dir = if cfg!(windows) {
+            runtime_dir()
+        } else {
+            address.parent().map(Path::to_owned).unwrap_or_default()
+        };
+        Self { address, dir }
+    }
+
+    /// The endpoint whose lock lies at `path`; `None` if that is no lock's name.
+    pub fn of_lock_file(path: &Path) -> Option<Self> {
+        if path.extension().is_none_or(|extension| extension != "lock") {
+            return None;
+        }
+        let stem = path.file_stem()?.to_str()?;
+        let name = if cfg!(windows) { stem.strip_prefix("embed-")? } else { stem };
+        Some(Self::in_dir(path.parent()?, name))
     }
 
     /// The socket's path, or the pipe's whole name.
     pub fn address(&self) -> &Path {
         &self.address
+    }
+
+    /// The directory of the files beside it, which only the user may enter.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The file whose exclusive lock makes the worker behind this endpoint the only one.
@@ -126,14 +192,20 @@ impl Endpoint {
         self.beside("json")
     }
 
+    /// The file with port and secret of a worker that listens on TCP.
+    pub fn tcp_path(&self) -> PathBuf {
+        self.beside("tcp")
+    }
+
+    /// The file with the secret of a worker that listens on a named pipe.
+    pub fn pipe_path(&self) -> PathBuf {
+        self.beside("pipe")
+    }
+
     /// A file of this endpoint's in the user's directory.
     fn beside(&self, extension: &str) -> PathBuf {
-        if cfg!(windows) {
-            let name = self.address.file_name().unwrap_or(self.address.as_os_str());
-            runtime_dir().join(name).with_extension(extension)
-        } else {
-            self.address.with_extension(extension)
-        }
+        let name = self.address.file_name().unwrap_or(self.address.as_os_str());
+        self.dir.join(name).with_extension(extension)
     }
 }
 
@@ -205,6 +277,14 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_found_by_its_lock() {
+        let endpoint = Endpoint::for_model_in(Path::new("/run"), &model(), "1.0.0");
+        assert_eq!(Endpoint::of_lock_file(&endpoint.lock_path()), Some(endpoint.clone()));
+        assert_eq!(Endpoint::of_lock_file(&endpoint.card_path()), None);
+        assert_eq!(Endpoint::of_lock_file(Path::new("/")), None);
+    }
+
+    #[test]
     fn a_deep_model_path_does_not_make_the_name_longer() {
         let deep = ModelIdentity { path: "/x".repeat(2000).into(), ..model() };
         let plain = Endpoint::for_model(&model(), "1.0.0");
@@ -219,6 +299,17 @@ mod tests {
         assert_eq!(endpoint.address(), Path::new("/run/user/1/embed-client/ab.sock"));
         assert_eq!(endpoint.lock_path(), Path::new("/run/user/1/embed-client/ab.lock"));
         assert_eq!(endpoint.card_path(), Path::new("/run/user/1/embed-client/ab.json"));
+        assert_eq!(endpoint.tcp_path(), Path::new("/run/user/1/embed-client/ab.tcp"));
+        assert_eq!(Endpoint::at(endpoint.address()), endpoint);
+    }
+
+    #[test]
+    fn a_transport_is_one_of_three_words() {
+        for (name, transport) in Transport::NAMES {
+            assert_eq!(name.parse(), Ok(transport));
+        }
+        let error = "TCP".parse::<Transport>().expect_err("another word");
+        assert!(error.to_string().contains("`TCP`") && error.to_string().contains("`tcp`"));
     }
 
     #[test]

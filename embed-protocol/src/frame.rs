@@ -50,6 +50,7 @@ pub enum FrameError {
 #[derive(Debug)]
 pub struct MessageCodec<In, Out> {
     frames: LengthDelimitedCodec,
+    is_mid_frame: bool,
     types: PhantomData<fn(Out) -> In>,
 }
 
@@ -60,7 +61,15 @@ impl<In, Out> Default for MessageCodec<In, Out> {
             .length_field_type::<u32>()
             .max_frame_length(FRAME_BYTES_MAX)
             .new_codec();
-        Self { frames, types: PhantomData }
+        Self { frames, is_mid_frame: false, types: PhantomData }
+    }
+}
+
+impl<In, Out> MessageCodec<In, Out> {
+    /// Whether a frame has begun to arrive and its end is still missing. Between frames a peer may be
+    /// silent as long as it likes; inside one it may not.
+    pub fn is_mid_frame(&self) -> bool {
+        self.is_mid_frame
     }
 }
 
@@ -69,9 +78,13 @@ impl<In: DeserializeOwned, Out> Decoder for MessageCodec<In, Out> {
     type Error = FrameError;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<In>, FrameError> {
+        let before = buffer.len();
         let Some(payload) = self.frames.decode(buffer).map_err(too_long_or_io)? else {
+            // The length is taken out of the buffer before the payload is there.
+            self.is_mid_frame |= before > 0;
             return Ok(None);
         };
+        self.is_mid_frame = false;
         let mut reader = rmp_serde::Deserializer::new(&payload[..]);
         let message = serde::Deserialize::deserialize(&mut reader)
             .map_err(|source| FrameError::NotAMessage { bytes: payload.len(), source })?;
@@ -104,7 +117,7 @@ fn too_long_or_io(error: std::io::Error) -> FrameError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ClientHello, EmbedParams, ErrorCode, Request, Response, Timings};
+    use crate::{ClientHello, EmbedParams, ErrorCode, Request, Response, StatsSnapshot, Timings};
     use proptest::prelude::*;
 
     type ClientSide = MessageCodec<Response, Request>;
@@ -116,6 +129,10 @@ mod tests {
         buffer
     }
 
+    fn hello(observer: bool) -> ClientHello {
+        ClientHello { protocol: 1, version: "0.1.0".into(), pid: 7, observer }
+    }
+
     fn embed(text: &str) -> Request {
         let params =
             EmbedParams { dimensions: Some(7), deadline_ms: Some(30_000), ..Default::default() };
@@ -125,7 +142,8 @@ mod tests {
     #[test]
     fn ipc_protocol_requests_come_back_as_they_were_sent() {
         let requests = [
-            Request::Hello(ClientHello { protocol: 1, version: "0.1.0".into(), pid: 7 }),
+            Request::Hello(hello(false)),
+            Request::Hello(hello(true)),
             embed("Grüße, 世界 \0"),
             Request::Part { id: 1, text: String::new(), more: true },
             Request::Cancel { id: 2 },
@@ -154,11 +172,49 @@ mod tests {
             timings: Timings { queue_us: 1, tokenize_us: 2, compute_us: 3 },
         };
         let error = Response::Error { id: None, code: ErrorCode::Protocol, message: "why".into() };
-        for response in [vector, error, Response::Pong { id: 1 }] {
+        let stats = Response::Stats { id: 3, stats: stats(7) };
+        for response in [vector, error, stats, Response::Pong { id: 1 }] {
             let mut buffer = BytesMut::new();
             WorkerSide::default().encode(&response, &mut buffer).expect("fits a frame");
             let back = ClientSide::default().decode(&mut buffer).expect("well-formed");
             assert_eq!(back, Some(response));
+        }
+    }
+
+    /// Figures as large as they can be, if `count` is: every code has been met.
+    fn stats(count: u64) -> StatsSnapshot {
+        let codes = ErrorCode::ALL.map(|code| (code.as_str().to_owned(), count));
+        StatsSnapshot {
+            errors_by_code: codes.into(),
+            private_bytes: Some(count),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn ipc_protocol_the_largest_figures_fit_a_frame() {
+        let stats = Response::Stats { id: u64::MAX, stats: stats(u64::MAX) };
+        let mut buffer = BytesMut::new();
+        WorkerSide::default().encode(&stats, &mut buffer).expect("fits a frame");
+        assert!(buffer.len() < FRAME_BYTES_MAX / 10, "{} bytes", buffer.len());
+    }
+
+    #[test]
+    fn ipc_protocol_the_inside_of_a_frame_is_told_from_the_time_between_frames() {
+        let frame = written(&embed("text"));
+        let mut codec = WorkerSide::default();
+        for _ in 0..2 {
+            let mut buffer = BytesMut::new();
+            assert!(codec.decode(&mut buffer).expect("nothing is no error").is_none());
+            assert!(!codec.is_mid_frame(), "nothing has come");
+            for byte in &frame[..frame.len() - 1] {
+                buffer.extend_from_slice(&[*byte]);
+                assert!(codec.decode(&mut buffer).expect("not whole").is_none());
+                assert!(codec.is_mid_frame());
+            }
+            buffer.extend_from_slice(&frame[frame.len() - 1..]);
+            assert!(codec.decode(&mut buffer).expect("whole").is_some());
+            assert!(!codec.is_mid_frame());
         }
     }
 

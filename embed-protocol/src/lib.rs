@@ -1,9 +1,11 @@
 //! The wire between a client and `embed-worker`, and nothing else.
 //!
 //! Two programs must agree on these bytes, so both compile this crate: [`message`] says what
-//! travels, [`frame`] how it is cut into frames, [`vector`] how a vector looks inside one,
-//! [`error_code`] what may go wrong, [`endpoint`] where the two meet, and [`card`] what a worker
-//! leaves there for those who cannot ask it.
+//! travels and [`stats`] the figures among it, [`frame`] how it is cut into frames, [`vector`] how a
+//! vector looks inside one, [`error_code`] what may go wrong, [`endpoint`] where the two meet,
+//! [`card`] what a worker leaves there for those who cannot ask it, [`secret`] and [`handshake`] how
+//! both prove to be of one user where the system does not tell, and [`log_name`] what both call a
+//! request in their logs.
 //! PROTOCOL.md describes the same in prose, with real bytes.
 //!
 //! The crate opens no socket, spawns nothing and holds no `unsafe`.
@@ -12,17 +14,22 @@ pub mod card;
 pub mod endpoint;
 pub mod error_code;
 pub mod frame;
+pub mod handshake;
+pub mod log_name;
 pub mod message;
+pub mod secret;
+pub mod stats;
 pub mod vector;
 
 pub use card::WorkerCard;
-pub use endpoint::{Endpoint, ModelIdentity};
+pub use endpoint::{Endpoint, ModelIdentity, Transport};
 pub use error_code::ErrorCode;
 pub use frame::{FrameError, MessageCodec};
+pub use log_name::ConnectionName;
 pub use message::{
-    ClientHello, EmbedParams, ModelInfo, Priority, Request, Response, StatsSnapshot, Timings,
-    WorkerHello,
+    ClientHello, EmbedParams, ModelInfo, Priority, Request, Response, Timings, WorkerHello,
 };
+pub use stats::StatsSnapshot;
 
 /// Version of everything in this crate that travels.
 ///

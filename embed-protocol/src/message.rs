@@ -1,11 +1,11 @@
-//! What travels: the only serialisable types of the workspace.
+//! What travels: the messages, all but the figures of [`crate::stats`].
 //!
 //! Structs are MessagePack maps with the field names as keys; a reader ignores keys that it does not
 //! know, so that a field can be added without a new protocol version.
 
 use serde::{Deserialize, Serialize};
 
-use crate::ErrorCode;
+use crate::{ErrorCode, StatsSnapshot};
 
 /// From client to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,10 @@ pub struct ClientHello {
     pub version: String,
     /// Process id, for logs.
     pub pid: u32,
+    /// Whether it only looks, as `embed-worker ps` does: a connection that does not keep the worker
+    /// from leaving.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observer: bool,
 }
 
 /// How one text is to be embedded.
@@ -158,6 +162,9 @@ pub struct WorkerHello {
     pub pid: u32,
     /// Name of the chosen kernels, for example `x86_64-avx2`.
     pub kernels: String,
+    /// Number of the connection, unique in this worker: the same in the logs of both sides.
+    #[serde(default)]
+    pub connection: u64,
     /// The model that it serves.
     pub model: ModelInfo,
 }
@@ -191,27 +198,4 @@ pub struct Timings {
     pub tokenize_us: u32,
     /// Computing its batch, in microseconds.
     pub compute_us: u32,
-}
-
-/// Counters of a worker since its start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StatsSnapshot {
-    /// Since the worker is ready, in milliseconds.
-    pub uptime_ms: u64,
-    /// Open connections.
-    pub connections: u32,
-    /// Texts waiting or in work.
-    pub queued: u32,
-    /// Texts answered with a vector.
-    pub vectors: u64,
-    /// Texts answered with an error.
-    pub errors: u64,
-    /// Tokens embedded.
-    pub tokens: u64,
-    /// Batches computed.
-    pub batches: u64,
-    /// Time spent in computing batches, in microseconds.
-    pub compute_us: u64,
-    /// The worker's own memory (private, not file-backed), where the system tells.
-    pub private_bytes: Option<u64>,
 }

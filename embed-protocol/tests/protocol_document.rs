@@ -35,7 +35,7 @@ fn response(message: &Response) -> String {
 
 #[test]
 fn ipc_protocol_document_shows_the_hello_that_is_sent() {
-    let hello = ClientHello { protocol: 1, version: "0.1.0".into(), pid: 4242 };
+    let hello = ClientHello { protocol: 1, version: "0.1.0".into(), pid: 4242, observer: false };
     assert_eq!(documented("<!-- bytes: hello -->"), request(&Request::Hello(hello)));
 }
 
@@ -56,4 +56,23 @@ fn ipc_protocol_document_shows_the_vector_that_is_sent() {
         timings: Timings { queue_us: 12, tokenize_us: 3, compute_us: 900 },
     };
     assert_eq!(documented("<!-- bytes: vector -->"), response(&vector));
+}
+
+#[test]
+fn ipc_protocol_document_shows_the_handshake_that_is_spoken() {
+    use embed_protocol::handshake::{ClientHandshake, WorkerHandshake};
+    use embed_protocol::secret::{KeyFile, Secret};
+
+    let counting = |from: u8| std::array::from_fn(|n| from + n as u8);
+    let secret = Secret::from_bytes(counting(0x00));
+    let key = KeyFile { port: 49_152, pid: 4242, secret: secret.clone() };
+    assert_eq!(documented("<!-- bytes: key -->"), hex(&key.to_bytes()));
+    let (client_nonce, worker_nonce) = (counting(0x20), counting(0x40));
+    let worker = WorkerHandshake::new(&secret, worker_nonce, client_nonce);
+    let challenge = worker.challenge();
+    let proof = ClientHandshake::new(&secret, client_nonce).finish(&challenge);
+    let proof = proof.expect("the worker knows the secret");
+    let spoken = [&client_nonce[..], &challenge, &proof].concat();
+    assert_eq!(documented("<!-- bytes: handshake -->"), hex(&spoken));
+    assert_eq!(worker.finish(&proof), Ok(()));
 }

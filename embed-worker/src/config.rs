@@ -21,8 +21,41 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// longer for the next batch.
 pub const BATCH_TOKENS: usize = 512;
 
-/// How long a new connection may take for its hello.
+/// Fewest tokens to which a batch of bulk work is cut: below them weights are unpacked for little, and
+/// the whole takes much longer.
+pub const BATCH_TOKENS_MIN: usize = 64;
+
+/// How long a batch of bulk work may take when nobody has asked for an interactive text lately: as
+/// long as the first who does may have to wait.
+pub const BATCH_TIME_ALONE: Duration = Duration::from_millis(100);
+
+/// How long it may take while somebody does.
+pub const BATCH_TIME_SHARED: Duration = Duration::from_millis(20);
+
+/// How long after an interactive text the next one is expected.
+pub const SHARED_MEMORY: Duration = Duration::from_secs(5);
+
+/// Connections at once that have not yet proven to be of this user, where the system does not tell.
+/// A client of this user needs a millisecond for it; so many others must come in that time to be in
+/// its way.
+pub const STRANGERS_MAX: usize = 64;
+
+/// How long a new connection may take for its proof, and again for its hello.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a frame may take from its first byte to its last. A client writes it in one piece; one
+/// that has stopped in the middle for so long will not go on, and holds a place that others may want.
+/// Between frames a client may be silent as long as it likes.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of answers that may wait to be read, over all connections; a third of the worker's memory.
+/// More wait only for peers that do not read, of whom the one that brings it over loses its
+/// connection.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of answers that may wait for each peer whatever waits for others, so that those who do not
+/// read cost only themselves. 256 connections of so much are as much again as all may have.
+pub const ANSWER_BYTES_EACH: usize = 64 * 1024;
 
 /// How long a worker stays after its last client has gone, unless told otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);

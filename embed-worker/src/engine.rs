@@ -165,6 +165,11 @@ impl Engine {
         self.encoder.kernels().name()
     }
 
+    /// Threads that compute, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.encoder.threads()
+    }
+
     /// Most tokens that one batch may have; never less than the context, so that a text which fits
     /// no batch does not exist.
     pub fn batch_tokens_max(&self) -> usize {

@@ -100,6 +100,7 @@ fn hello() -> Response {
         version: crate::VERSION.into(),
         pid: 1,
         kernels: "portable".into(),
+        connection: 1,
         model: ModelInfo {
             name: "m".into(),
             architecture: "bert".into(),
@@ -263,6 +264,20 @@ async fn a_fault_that_is_not_the_workers_has_no_fallback() {
     place.options.model = place.dir.path().join("none.gguf");
     let error = place.client().embed("x", &wanted).await.expect_err("missing");
     assert_eq!(error.code(), ErrorCode::ModelNotFound);
+}
+
+#[tokio::test]
+async fn a_text_that_only_waited_behind_others_is_sent_again_more_than_once() {
+    let place = Place::new();
+    // Every connection ends after three answers.
+    let n_connections = place.worker(|n| if n % 4 == 3 { Act::HangUp } else { Act::Answer });
+    let client = place.client();
+    let options = options(Priority::Interactive);
+    let embeddings = join_all((0..8).map(|_| client.embed("four", &options))).await;
+    for embedding in embeddings {
+        assert_eq!(embedding.expect("a vector").vector, [4.0]);
+    }
+    assert_eq!(n_connections.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ fn hello(protocol: u16) -> Response {
         version: "9.9.9".into(),
         pid: 4711,
         kernels: "portable".into(),
+        connection: 1,
         model: ModelInfo {
             name: "m".into(),
             architecture: "bert".into(),

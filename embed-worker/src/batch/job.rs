@@ -153,6 +153,8 @@ impl std::fmt::Debug for Reply {
 /// A text that waits for its batch.
 #[derive(Debug)]
 pub struct Job {
+    /// Whose it is: callers are served in turn.
+    pub caller: u64,
     /// The text.
     pub text: String,
     /// How it is to be embedded.

@@ -5,12 +5,16 @@
 //! happens to it.
 
 mod job;
+mod lane;
+mod pace;
 mod queue;
 mod run;
 mod stats;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use embed_protocol::stats::QueueStats;
 
 use crate::engine::Engine;
 
@@ -31,6 +35,8 @@ pub type Check = Box<dyn Fn() -> Result<(), Failure> + Send + Sync>;
 pub struct Batcher {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    /// Threads that compute.
+    threads: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,13 +49,14 @@ impl Batcher {
     pub fn start(engine: Engine, check: Check) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let counters = Arc::new(Counters::default());
+        let threads = engine.threads();
         let thread = {
             let (queue, counters) = (Arc::clone(&queue), Arc::clone(&counters));
             std::thread::Builder::new()
                 .name("compute-0".into())
                 .spawn(move || run::run(engine, &queue, &counters, &check))?
         };
-        Ok(Self { queue, counters, thread: Some(thread) })
+        Ok(Self { queue, counters, threads, thread: Some(thread) })
     }
 
     /// Takes a job, or gives it back at once with the reason.
@@ -64,6 +71,16 @@ impl Batcher {
     /// What has been done since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What waits, lane by lane.
+    pub fn depth(&self) -> QueueStats {
+        self.queue.depth()
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Texts waiting or in work.

@@ -1,11 +1,13 @@
-//! A bounded queue with two lanes: interactive jobs leave before all bulk jobs.
+//! A bounded queue with two lanes: interactive jobs leave before all bulk jobs, and in each lane the
+//! callers take turns.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use embed_protocol::stats::{LaneStats, QueueStats};
 use embed_protocol::{ErrorCode, Priority};
 
 use super::job::{Failure, Job};
+use super::lane::Lane;
 use crate::config::{QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX};
 
 /// A job that was not taken, and why.
@@ -27,8 +29,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    interactive: VecDeque<Job>,
-    bulk: VecDeque<Job>,
+    interactive: Lane,
+    bulk: Lane,
     text_bytes: usize,
     /// Jobs that were taken out and are not yet answered. Counted here and not beside the queue, so
     /// that a job is never in neither count.
@@ -44,7 +46,7 @@ impl Queue {
             return Err(Box::new(Rejected { job, failure }));
         }
         state.text_bytes += job.text.len();
-        state.lane(job.priority()).push_back(job);
+        state.lane(job.priority()).push(job);
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -53,7 +55,7 @@ impl Queue {
     /// The next job of the lane, if there is one. It is in work until [`Self::done`] is called.
     pub(super) fn pop(&self, lane: Priority) -> Option<Job> {
         let mut state = self.state();
-        let job = state.lane(lane).pop_front()?;
+        let job = state.lane(lane).pop()?;
         state.text_bytes -= job.text.len();
         state.in_work += 1;
         Some(job)
@@ -87,14 +89,24 @@ impl Queue {
         let jobs: Vec<Job> = {
             let mut state = self.state();
             state.text_bytes = 0;
-            let mut jobs: Vec<_> = state.interactive.drain(..).collect();
-            jobs.extend(state.bulk.drain(..));
+            let mut jobs: Vec<_> = state.interactive.drain().collect();
+            jobs.extend(state.bulk.drain());
             state.in_work += jobs.len();
             jobs
         };
         for job in jobs {
             job.reply.give(Err(Failure::shutting_down()));
             self.done();
+        }
+    }
+
+    /// What waits in each lane, and what is in work. Counted when it is asked for: that is seldom.
+    pub(super) fn depth(&self) -> QueueStats {
+        let state = self.state();
+        QueueStats {
+            interactive: depth(&state.interactive),
+            bulk: depth(&state.bulk),
+            in_work: u32::try_from(state.in_work).unwrap_or(u32::MAX),
         }
     }
 
@@ -110,8 +122,15 @@ impl Queue {
     }
 }
 
+fn depth(lane: &Lane) -> LaneStats {
+    LaneStats {
+        texts: u32::try_from(lane.len()).unwrap_or(u32::MAX),
+        bytes: lane.iter().map(|job| job.text.len() as u64).sum(),
+    }
+}
+
 impl State {
-    fn lane(&mut self, priority: Priority) -> &mut VecDeque<Job> {
+    fn lane(&mut self, priority: Priority) -> &mut Lane {
         match priority {
             Priority::Interactive => &mut self.interactive,
             Priority::Bulk => &mut self.bulk,
@@ -156,6 +175,7 @@ mod tests {
     fn job(text: &str, priority: Priority) -> (Job, Outcomes) {
         let (sender, outcomes) = mpsc::channel();
         let job = Job {
+            caller: 1,
             text: text.into(),
             params: EmbedParams { priority, ..EmbedParams::default() },
             received: Instant::now(),
@@ -167,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lane_is_first_in_first_out() {
+    fn of_one_caller_each_lane_is_first_in_first_out() {
         let queue = Queue::default();
         for text in ["a", "b"] {
             for lane in [Priority::Bulk, Priority::Interactive] {
@@ -211,6 +231,25 @@ mod tests {
         queue.push(job("", Priority::Bulk).0).expect("an empty text has no bytes");
         queue.pop(Priority::Interactive).expect("a job");
         queue.push(job(&half, Priority::Bulk).0).expect("room again");
+    }
+
+    #[test]
+    fn the_depth_is_told_lane_by_lane() {
+        let queue = Queue::default();
+        for (text, lane) in
+            [("ab", Priority::Bulk), ("", Priority::Bulk), ("c", Priority::Interactive)]
+        {
+            queue.push(job(text, lane).0).expect("room");
+        }
+        let depth = queue.depth();
+        assert_eq!(depth.bulk, LaneStats { texts: 2, bytes: 2 });
+        assert_eq!(depth.interactive, LaneStats { texts: 1, bytes: 1 });
+        let taken = queue.pop(Priority::Interactive);
+        let depth = queue.depth();
+        assert_eq!((depth.interactive.texts, depth.in_work), (0, 1));
+        drop(taken);
+        queue.done();
+        assert_eq!(queue.depth().in_work, 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use embed_protocol::{Priority, Timings};
 
 use super::Check;
 use super::job::{Answer, Failure, Job};
+use super::pace::Pace;
 use super::queue::Queue;
 use super::stats::Counters;
 use crate::config::BATCH_TOKENS;
@@ -21,11 +22,10 @@ struct Packed<'a> {
     tokenized: Tokenized,
 }
 
-/// A job that was taken from the queue; however it ends, it is counted.
+/// A job that was taken from the queue; however it ends, the queue is told.
 struct Taken<'a> {
     job: Option<Job>,
     queue: &'a Queue,
-    counters: &'a Counters,
 }
 
 /// A text that was tokenized but did not fit the last batch: the first of the next.
@@ -41,6 +41,7 @@ struct Compute<'a> {
     counters: &'a Counters,
     check: &'a Check,
     batch: TokenBatch,
+    pace: Pace,
     /// One for each lane, so that a bulk text which waits keeps no interactive one from going first.
     interactive: Option<Carried<'a>>,
     bulk: Option<Carried<'a>>,
@@ -61,8 +62,16 @@ pub(super) fn run(engine: Engine, queue: &Queue, counters: &Counters, check: &Ch
 
 impl<'a> Compute<'a> {
     fn new(engine: Engine, queue: &'a Queue, counters: &'a Counters, check: &'a Check) -> Self {
-        let batch = TokenBatch::new();
-        Self { engine, queue, counters, check, batch, interactive: None, bulk: None }
+        Self {
+            engine,
+            queue,
+            counters,
+            check,
+            batch: TokenBatch::new(),
+            pace: Pace::default(),
+            interactive: None,
+            bulk: None,
+        }
     }
 
     /// One batch, from the queue to its answers.
@@ -94,16 +103,25 @@ impl<'a> Compute<'a> {
     /// Interactive jobs alone if there are any, else bulk jobs; as many as fit.
     fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
-        self.fill(Priority::Interactive, now, &mut jobs);
+        self.fill(Priority::Interactive, BATCH_TOKENS, now, &mut jobs);
         if jobs.is_empty() {
-            self.fill(Priority::Bulk, now, &mut jobs);
+            let tokens_max = self.pace.bulk_tokens(now);
+            self.fill(Priority::Bulk, tokens_max, now, &mut jobs);
+        } else {
+            self.pace.interactive(now);
         }
         jobs
     }
 
-    /// Takes jobs of one lane until the batch is full, first the one that did not fit the last batch.
-    /// The one that no longer fits is carried over.
-    fn fill(&mut self, lane: Priority, now: Instant, jobs: &mut Vec<Packed<'a>>) {
+    /// Takes jobs of one lane until the batch has so many tokens, first the one that did not fit the
+    /// last batch. The one that no longer fits is carried over.
+    fn fill(
+        &mut self,
+        lane: Priority,
+        tokens_max: usize,
+        now: Instant,
+        jobs: &mut Vec<Packed<'a>>,
+    ) {
         if let Some(Carried { packed, ids }) = self.carried(lane).take() {
             if let Some(failure) = packed.job.get().obsolete(now) {
                 packed.job.answer(Err(failure));
@@ -113,9 +131,9 @@ impl<'a> Compute<'a> {
             }
         }
         let mut ids = TokenBatch::new();
-        while self.batch.tokens() < BATCH_TOKENS {
+        while self.batch.tokens() < tokens_max {
             let Some(job) = self.queue.pop(lane) else { return };
-            let job = Taken { job: Some(job), queue: self.queue, counters: self.counters };
+            let job = Taken { job: Some(job), queue: self.queue };
             if let Some(failure) = job.get().obsolete(now) {
                 job.answer(Err(failure));
                 continue;
@@ -131,7 +149,7 @@ impl<'a> Compute<'a> {
                 }
             };
             let packed = Packed { job, tokenized };
-            let fits = self.batch.tokens() + ids.tokens() <= BATCH_TOKENS;
+            let fits = self.batch.tokens() + ids.tokens() <= tokens_max;
             if fits || self.batch.texts() == 0 {
                 self.batch.push(ids.ids());
                 jobs.push(packed);
@@ -154,7 +172,9 @@ impl<'a> Compute<'a> {
         let computing = Instant::now();
         let tokenize_us = micros(computing.saturating_duration_since(started));
         let rows = self.engine.embed(&self.batch);
-        let compute_us = micros(computing.elapsed());
+        let took = computing.elapsed();
+        self.pace.computed(self.batch.tokens(), took);
+        let compute_us = micros(took);
         self.counters.computed(self.batch.tokens(), compute_us);
         // Whatever was read of the model until here was the model, or none of this is an answer.
         if let Err(failure) = (self.check)() {
@@ -188,8 +208,6 @@ impl Taken<'_> {
 
     fn answer(mut self, outcome: Result<Answer, Failure>) {
         if let Some(job) = self.job.take() {
-            // Before the answer, so that who has it finds it in the figures.
-            self.counters.answered(outcome.is_ok());
             job.reply.give(outcome);
         }
     }
@@ -197,11 +215,8 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
-            self.counters.answered(false);
-            // The job's reply answers by itself when it is dropped.
-            drop(job);
-        }
+        // The job's reply answers by itself when it is dropped.
+        drop(self.job.take());
         // After the answer, so that a queue in which nothing is in work owes none.
         self.queue.done();
     }
@@ -221,6 +236,7 @@ mod tests {
 
     use super::*;
     use crate::batch::{CancelFlag, Reply};
+    use crate::config::BATCH_TOKENS_MIN;
     use crate::engine::EngineOptions;
     use crate::kernels::Isa;
 
@@ -238,6 +254,7 @@ mod tests {
 
     fn job(priority: Priority, reply: impl FnOnce(Outcome) + Send + 'static) -> Job {
         Job {
+            caller: 1,
             text: "hello the".into(),
             params: EmbedParams { priority, ..EmbedParams::default() },
             received: Instant::now(),
@@ -285,22 +302,25 @@ mod tests {
         queue.push(told(Priority::Interactive)).expect("room");
         compute.turn();
         compute.turn();
-        let batch = BATCH_TOKENS / 5;
+        // The first batch of bulk work is a small one, the second as large as the first was quick.
+        let batch = BATCH_TOKENS_MIN / 5;
         let order: Vec<_> = outcomes.try_iter().collect();
         let bulk = vec![(Priority::Bulk, true); batch];
-        assert_eq!(order, [&*bulk, &[(Priority::Interactive, true)], &bulk].concat());
+        let begins = [&*bulk, &[(Priority::Interactive, true)], &bulk].concat();
+        assert_eq!(order[..begins.len()], begins);
     }
 
     #[test]
     fn a_panic_costs_its_batch_and_nothing_else() {
         let (queue, counters) = (Queue::default(), Counters::default());
         let before = push(&queue, Priority::Interactive, 1);
-        let fatal = push(&queue, Priority::Bulk, 20);
+        // As many as the first batch of bulk work takes.
+        let fatal = push(&queue, Priority::Bulk, BATCH_TOKENS_MIN / 4);
         let check: Check = Box::new(|| Ok(()));
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| run(engine(16), &queue, &counters, &check));
             assert_eq!(codes(&before), [Ok(())]);
-            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); 20]);
+            assert_eq!(codes(&fatal), [Err(ErrorCode::Internal); BATCH_TOKENS_MIN / 4]);
             for _ in 0..3 {
                 assert_eq!(codes(&push(&queue, Priority::Bulk, 1)), [Ok(())], "the thread lives");
             }
@@ -308,7 +328,7 @@ mod tests {
             thread.join().expect("no panic leaves the thread");
         });
         assert_eq!(queue.unanswered(), 0);
-        assert_eq!((counters.vectors(), counters.errors()), (4, 20));
+        assert_eq!(counters.batches(), 4, "without the one that panicked");
     }
 
     #[test]

@@ -6,12 +6,19 @@ mod bench;
 mod embed;
 mod info;
 mod model_path;
+mod prometheus;
+mod ps;
 mod serve;
+mod stats;
+mod stop;
+mod table;
 mod verify;
+mod workers;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use embed_log::Settings;
 
 use crate::batch::Failure;
 use crate::engine::EngineOptions;
@@ -39,6 +46,12 @@ enum Command {
     Info(info::InfoArgs),
     /// Check a GGUF model to the last byte: structure, tensors, weights, SHA-256
     Verify(verify::VerifyArgs),
+    /// List the running workers of this user
+    Ps(ps::PsArgs),
+    /// Tell what the running workers have done
+    Stats(stats::StatsArgs),
+    /// Ask running workers to finish what they have and leave
+    Stop(stop::StopArgs),
     /// Measure what a model reaches on this machine, beside what the machine could do
     Bench(bench::BenchArgs),
 }
@@ -70,15 +83,20 @@ impl ComputeArgs {
 
 /// Runs the command line of this process.
 ///
-/// Exit codes: 0 if all went well, 1 if something failed, 2 if the command line was wrong.
+/// Exit codes: 0 if all went well, 1 if something failed (for `stats`: a worker does not answer), 2 if
+/// the command line was wrong, 3 if the worker that was named does not run.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    // To the end, when it tells what it has left out.
+    let _logging = Settings::from_env().start("embed-worker");
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Stop(args) => stop::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {
@@ -89,19 +107,6 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Logs go to standard error, as much as `EMBED_LOG` says. Writing them never fails aloud: the client
-/// that read them may be gone.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("EMBED_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
 }
 
 /// Whether whoever read our output has had enough, as `head` does.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use embed_protocol::{
-    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, WorkerCard, WorkerHello,
+    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Transport, WorkerCard,
+    WorkerHello,
 };
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ use crate::config::IDLE_TIMEOUT;
 use crate::engine::{Engine, EngineError};
 use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
-use crate::server::{Claim, Claimed, Ready, Service, serve};
+use crate::server::{Claim, Claimed, Ready, Service, serve, sweep};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -36,6 +37,9 @@ pub(super) struct ServeArgs {
     /// Seconds to stay after the last client has gone
     #[arg(long, env = "EMBED_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = IDLE_TIMEOUT.as_secs_f64(), value_parser = seconds)]
     idle_timeout: f64,
+    /// `local`: a socket or pipe; `tcp`: a port on 127.0.0.1; `auto`: the first unless it cannot be made
+    #[arg(long, env = "EMBED_TRANSPORT", value_name = "KIND", default_value = "auto")]
+    transport: Transport,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -54,7 +58,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
-    Ready { endpoint: &'a str, pid: u32 },
+    Ready { endpoint: &'a str, transport: &'a str, pid: u32 },
     Exists { endpoint: &'a str },
     Error { code: ErrorCode, message: &'a str },
 }
@@ -87,7 +91,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         }
     };
     // The lock before the model: of many workers that are started at once, all but one leave here.
-    let claim = match Claim::take(&endpoint).map_err(|error| unavailable(&error))? {
+    let claim = match Claim::take(&endpoint, args.transport).map_err(|error| unavailable(&error))? {
         Claimed::Ours(claim) => claim,
         Claimed::Theirs => {
             let line = Line::Exists { endpoint: &endpoint.to_string() };
@@ -97,7 +101,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let (engine, watch, unsound) = open(&model, args)?;
+    let (engine, watch, unsound) =
+        open(&model, args).map_err(|failure| of_file(&model, failure))?;
     tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
     let hello = hello(&engine);
     let batcher = Batcher::start(engine, check(&watch)).map_err(|error| unavailable(&error))?;
@@ -108,7 +113,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
         leave_card(&endpoint, &model);
-        let ready = Ready::here(&endpoint);
+        let ready = Ready::here(&listener);
+        let dir = endpoint.dir().to_owned();
         let service = Service::new(hello, batcher);
         let signal = stop_signal();
         let stop = async {
@@ -117,10 +123,12 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
                 () = unsound.notified() => {}
             }
         };
-        say(&Line::Ready { endpoint: &ready.endpoint.to_string_lossy(), pid: ready.pid })
+        let Ready { endpoint, transport, pid } = ready;
+        say(&Line::Ready { endpoint: &endpoint.to_string_lossy(), transport, pid })
             .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
         // Only now: whoever waits for the line does not wait for this.
         watch.verify_in_background();
+        tokio::task::spawn_blocking(move || sweep(&dir));
         let idle_timeout = Duration::from_secs_f64(args.idle_timeout);
         serve(&service, listener, idle_timeout, stop).await;
         if let Some(Unsound::Digest(mismatch)) = watch.unsound() {
@@ -152,6 +160,15 @@ fn open(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
         }
         tracing::info!("the model file has changed while it was opened");
     }
+}
+
+/// `failure`, with the file's name if it does not tell it.
+fn of_file(model: &Path, failure: Failure) -> Failure {
+    let path = model.display().to_string();
+    if failure.message.contains(&path) {
+        return failure;
+    }
+    Failure::new(failure.code, format!("model `{path}`: {}", failure.message))
 }
 
 fn open_once(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
@@ -198,6 +215,8 @@ fn hello(engine: &Engine) -> WorkerHello {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         kernels: engine.kernels(),
+        // Each connection has its own.
+        connection: 0,
         model: ModelInfo {
             name: info.name.clone(),
             architecture: info.architecture.clone(),

@@ -74,6 +74,11 @@ impl Encoder {
         self.weights.blocks.iter().flat_map(Block::products)
     }
 
+    /// Threads that compute, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workspace.threads()
+    }
+
     /// Bytes of buffers that a batch of `tokens` tokens in one text needs.
     pub fn batch_bytes(&self, tokens: usize) -> usize {
         Scratch::bytes(&self.hyper, tokens)

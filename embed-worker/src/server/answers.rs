@@ -1,7 +1,8 @@
 //! What a peer is still to be told: the requests without an answer, and the answers not yet sent.
 //!
-//! Both are bounded. Requests without an answer are counted and refused beyond the limit; and from a
-//! peer that does not read its answers no more requests are read.
+//! Both are bounded. Requests without an answer are counted and refused beyond the limit. From a peer
+//! that does not read its answers no more requests are read; what it has asked for already may still
+//! be too much to keep, and then it loses its connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::codec::FramedWrite;
 
 use crate::batch::CancelFlag;
+use crate::config::{ANSWER_BYTES_EACH, ANSWER_BYTES_MAX};
 
 /// Answers that may wait for a peer to read them before no more is read from it. As many as requests
 /// may be in flight, so that a peer may send all those before it reads.
@@ -33,14 +35,20 @@ pub(super) struct Backlog {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// Requests without an answer, and how to cancel each.
     in_flight: Mutex<HashMap<u64, CancelFlag>>,
     /// Answers in the channel.
     waiting: AtomicUsize,
+    /// Bytes of them.
+    bytes: AtomicUsize,
+    /// Bytes of the answers of all connections.
+    unread: Arc<AtomicUsize>,
     /// Signalled when there are fewer.
     room: Notify,
+    /// Signalled when an answer could not be kept.
+    overrun: Arc<Notify>,
 }
 
 /// Why a request is not let in.
@@ -52,10 +60,17 @@ pub(super) enum Refusal {
     TooMany(usize),
 }
 
-/// The way from those who answer to the one who writes.
-pub(super) fn answers() -> (Answers, Backlog) {
+/// The way from those who answer to the one who writes; `unread` counts for all connections.
+pub(super) fn answers(unread: &Arc<AtomicUsize>) -> (Answers, Backlog) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let shared = Arc::<Shared>::default();
+    let shared = Arc::new(Shared {
+        in_flight: Mutex::default(),
+        waiting: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        unread: Arc::clone(unread),
+        room: Notify::new(),
+        overrun: Arc::default(),
+    });
     (Answers { sender, shared: Arc::clone(&shared) }, Backlog { receiver, shared })
 }
 
@@ -83,10 +98,20 @@ impl Answers {
         self.shared.in_flight().drain().for_each(|(_, flag)| flag.cancel());
     }
 
-    /// Gives an answer. If the connection has ended, nobody needs it.
+    /// Gives an answer. If the connection has ended, nobody needs it; if it cannot be kept any longer
+    /// that the peer reads nothing, the connection is to end.
     pub(super) fn give(&self, answer: Response) {
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = self.sender.send(answer);
+        if self.shared.keep(bytes(&answer)) {
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.sender.send(answer);
+        } else {
+            self.shared.overrun.notify_one();
+        }
+    }
+
+    /// Signalled when answers are too many to keep.
+    pub(super) fn overrun(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.overrun)
     }
 
     /// Waits until the peer has been sent enough answers to be read from again.
@@ -133,13 +158,47 @@ impl Shared {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes room for an answer, unless this peer and all together have too much of it.
+    fn keep(&self, bytes: usize) -> bool {
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let all = self.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = own <= ANSWER_BYTES_EACH || all <= ANSWER_BYTES_MAX;
+        if !fits {
+            self.let_go(bytes);
+        }
+        fits
+    }
+
+    fn let_go(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.unread.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     fn taken(&self, answer: &Response) {
+        self.let_go(bytes(answer));
         if let Response::Vector { id, .. } | Response::Error { id: Some(id), .. } = answer {
             self.in_flight().remove(id);
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.room.notify_waiters();
     }
+}
+
+/// What a connection that ends has not sent is not waiting any more.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.unread.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// What an answer takes in memory.
+fn bytes(answer: &Response) -> usize {
+    let owned = match answer {
+        Response::Vector { vector, .. } => vector.len(),
+        Response::Error { message, .. } => message.len(),
+        _ => 0,
+    };
+    size_of::<Response>() + owned
 }
 
 #[cfg(test)]
@@ -149,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_makes_room_for_a_request() {
-        let (answers, mut backlog) = answers();
+        let (answers, mut backlog) = answers(&Arc::default());
         for id in 0..IN_FLIGHT_MAX as u64 {
             assert_eq!(answers.enter(id), Ok(()));
         }
@@ -169,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_no_room_until_answers_were_sent() {
-        let (answers, mut backlog) = answers();
+        let (answers, mut backlog) = answers(&Arc::default());
         for id in 0..ANSWERS_WAITING_MAX as u64 {
             assert!(answers.room().now_or_never().is_some());
             answers.give(Response::Pong { id });
@@ -179,5 +238,40 @@ mod tests {
         let mut sink = FramedWrite::new(Vec::new(), MessageCodec::default());
         assert!(backlog.write_to(&mut sink).now_or_never().is_none());
         assert!(room.now_or_never().is_some());
+    }
+
+    /// An answer that takes `wanted` bytes.
+    fn of_bytes(wanted: usize) -> Response {
+        let message = "x".repeat(wanted - size_of::<Response>());
+        Response::Error { id: None, code: embed_protocol::ErrorCode::Internal, message }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_loses_its_own_connection_and_nobody_elses() {
+        let unread = Arc::default();
+        let (greedy, mut backlog) = answers(&unread);
+        greedy.give(of_bytes(ANSWER_BYTES_MAX));
+        assert!(greedy.overrun().notified().now_or_never().is_none(), "just as much as may wait");
+        greedy.give(of_bytes(1000));
+        assert!(greedy.overrun().notified().now_or_never().is_some(), "more than may wait");
+        let (modest, _backlog) = answers(&unread);
+        modest.give(of_bytes(ANSWER_BYTES_EACH));
+        assert!(modest.overrun().notified().now_or_never().is_none(), "its own share is its own");
+        modest.give(of_bytes(1000));
+        assert!(modest.overrun().notified().now_or_never().is_some(), "and no more than that");
+        let mut sink = FramedWrite::new(Vec::new(), MessageCodec::default());
+        let _ = backlog.write_to(&mut sink).now_or_never();
+        modest.give(of_bytes(ANSWER_BYTES_EACH));
+        assert!(modest.overrun().notified().now_or_never().is_none(), "the other has read");
+    }
+
+    #[test]
+    fn answers_that_nobody_will_read_do_not_count_for_ever() {
+        let unread = Arc::<AtomicUsize>::default();
+        let (answers, backlog) = answers(&unread);
+        answers.give(of_bytes(1000));
+        assert_eq!(unread.load(Ordering::Relaxed), 1000);
+        drop((answers, backlog));
+        assert_eq!(unread.load(Ordering::Relaxed), 0);
     }
 }

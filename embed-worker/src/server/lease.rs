@@ -1,4 +1,4 @@
-//! Who is connected, and how long nobody has been.
+//! Who is connected, and how long no client has been.
 
 use std::time::Duration;
 
@@ -9,44 +9,68 @@ use tokio::sync::watch;
 /// be started again and again.
 const FIRST_CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The open connections.
-#[derive(Debug)]
+/// The open connections, and those among them that keep the worker from leaving.
+#[derive(Debug, Default)]
 pub struct Leases {
-    count: watch::Sender<usize>,
+    connections: Counter,
+    clients: Counter,
 }
 
-/// One open connection; ends with the value.
+/// A number that can be awaited.
+#[derive(Clone, Debug)]
+struct Counter(watch::Sender<usize>);
+
+/// One open connection, or one client; ends with the value.
 #[derive(Debug)]
 pub struct Lease {
-    count: watch::Sender<usize>,
+    counter: Counter,
 }
 
-impl Default for Leases {
+impl Default for Counter {
     fn default() -> Self {
-        Self { count: watch::Sender::new(0) }
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Counter {
+    fn get(&self) -> usize {
+        *self.0.borrow()
     }
 }
 
 impl Leases {
     /// One more connection, unless there are `most` already.
     pub fn take(&self, most: usize) -> Option<Lease> {
-        let taken = self.count.send_if_modified(|count| {
+        let taken = self.connections.0.send_if_modified(|count| {
             let room = *count < most;
             *count += usize::from(room);
             room
         });
-        taken.then(|| Lease { count: self.count.clone() })
+        taken.then(|| Lease { counter: self.connections.clone() })
+    }
+
+    /// A connection turns out to be a client's, for which the worker stays.
+    ///
+    /// One that only looks is none: else whoever looks every few seconds would keep a worker for ever.
+    pub fn client(&self) -> Lease {
+        self.clients.0.send_modify(|count| *count += 1);
+        Lease { counter: self.clients.clone() }
     }
 
     /// Open connections.
     pub fn count(&self) -> usize {
-        *self.count.borrow()
+        self.connections.get()
     }
 
-    /// Waits until nobody has been connected for `timeout` without a break; for the first connection
-    /// a little longer, if `timeout` is short.
+    /// Connected clients.
+    pub fn clients(&self) -> usize {
+        self.clients.get()
+    }
+
+    /// Waits until no client has been connected for `timeout` without a break; for the first one a
+    /// little longer, if `timeout` is short.
     pub async fn nobody_for(&self, timeout: Duration) {
-        let mut count = self.count.subscribe();
+        let mut count = self.clients.0.subscribe();
         let mut patience = timeout.max(FIRST_CLIENT_TIMEOUT);
         loop {
             // The sender lives as long as `self`; an error cannot come.
@@ -62,13 +86,13 @@ impl Leases {
     /// Waits until nobody is connected.
     pub(super) async fn nobody(&self) {
         // The sender lives as long as `self`; an error cannot come.
-        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+        let _ = self.connections.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.count.send_modify(|count| *count -= 1);
+        self.counter.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -90,6 +114,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_who_only_looks_does_not_keep_the_worker() {
+        let leases = Leases::default();
+        let idle = leases.nobody_for(Duration::from_secs(10));
+        tokio::pin!(idle);
+        let client = leases.client();
+        let held = tokio::time::timeout(Duration::from_secs(60), &mut idle).await;
+        assert!(held.is_err(), "somebody is connected");
+        drop(client);
+        let _looking = leases.take(1).expect("room");
+        assert_eq!((leases.count(), leases.clients()), (1, 0));
+        tokio::time::timeout(Duration::from_secs(11), idle)
+            .await
+            .expect("no client for 10 seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_lease_starts_the_idle_time_anew() {
         let leases = Leases::default();
         let timeout = Duration::from_secs(10);
@@ -97,7 +137,7 @@ mod tests {
         tokio::pin!(idle);
         let early = tokio::time::timeout(Duration::from_secs(9), &mut idle).await;
         assert!(early.is_err(), "10 seconds are not over");
-        let lease = leases.take(1).expect("room");
+        let lease = leases.client();
         let held = tokio::time::timeout(Duration::from_secs(60), &mut idle).await;
         assert!(held.is_err(), "somebody is connected");
         drop(lease);
@@ -113,7 +153,7 @@ mod tests {
         tokio::pin!(idle);
         let early = tokio::time::timeout(Duration::from_secs(4), &mut idle).await;
         assert!(early.is_err(), "the client that started the worker is not there yet");
-        let lease = leases.take(1).expect("room");
+        let lease = leases.client();
         let held = tokio::time::timeout(Duration::from_secs(60), &mut idle).await;
         assert!(held.is_err(), "somebody is connected");
         drop(lease);

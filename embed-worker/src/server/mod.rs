@@ -6,25 +6,31 @@
 mod answers;
 mod assembly;
 mod connection;
+mod figures;
+mod histogram;
 mod lease;
 mod listener;
 mod private_memory;
 mod requests;
+mod strangers;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use embed_protocol::{Endpoint, StatsSnapshot, WorkerHello};
+use embed_protocol::{StatsSnapshot, WorkerHello};
 use tokio::sync::watch;
 
 use crate::batch::Batcher;
-use crate::config::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT};
+use crate::config::{ACCEPT_PAUSE, BATCH_TOKENS, CONNECTIONS_MAX, DRAIN_TIMEOUT};
+use listener::Stream;
+use strangers::{Strangers, recognize};
 
 pub use connection::serve_connection;
 pub use lease::Leases;
-pub use listener::{BindError, Claim, Claimed, Listener};
+pub use listener::{BindError, Claim, Claimed, Listener, sweep};
 
 /// How often a stopping worker looks whether all is computed: it has nothing else to do then.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
@@ -55,6 +61,10 @@ pub struct Service {
     pub leases: Leases,
     /// Bytes of texts whose last part has not arrived.
     pub unfinished: assembly::Budget,
+    /// Bytes of answers that no peer has read yet.
+    unread: Arc<AtomicUsize>,
+    /// What became of the requests.
+    pub figures: figures::Figures,
     started: Instant,
     phase: watch::Sender<Phase>,
 }
@@ -67,6 +77,8 @@ impl Service {
             batcher,
             leases: Leases::default(),
             unfinished: assembly::Budget::default(),
+            unread: Arc::default(),
+            figures: figures::Figures::default(),
             started: Instant::now(),
             phase: watch::Sender::new(Phase::Serving),
         })
@@ -105,16 +117,29 @@ impl Service {
 
     /// What there is to tell about this worker.
     pub fn stats(&self) -> StatsSnapshot {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         let counters = self.batcher.counters();
+        let (connections_opened, connections_refused) = self.figures.connections();
+        let errors: Vec<_> = self.figures.errors().collect();
         StatsSnapshot {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            connections: u32::try_from(self.leases.count()).unwrap_or(u32::MAX),
-            queued: u32::try_from(self.batcher.queued()).unwrap_or(u32::MAX),
-            vectors: counters.vectors(),
-            errors: counters.errors(),
+            connections: number(self.leases.count()),
+            clients: number(self.leases.clients()),
+            connections_opened,
+            connections_refused,
+            protocol_errors: self.figures.protocol_errors(),
+            queued: number(self.batcher.queued()),
+            queue: self.batcher.depth(),
+            vectors: self.figures.vectors(),
+            errors: errors.iter().map(|(_, count)| count).sum(),
+            errors_by_code: errors.into_iter().map(|(code, n)| (code.to_string(), n)).collect(),
             tokens: counters.tokens(),
+            recent_tokens: counters.recent_tokens(),
             batches: counters.batches(),
+            batch_tokens_max: number(BATCH_TOKENS),
             compute_us: counters.compute_us(),
+            latency: self.figures.latency(),
+            threads: number(self.batcher.threads()),
             private_bytes: private_memory::private_bytes(),
         }
     }
@@ -152,9 +177,10 @@ pub async fn serve(
 
 /// Accepts for ever.
 async fn accept_all(service: &Arc<Service>, listener: &Listener) {
+    let mut strangers = Strangers::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok(Some(stream)) => stream,
+        let arrival = match listener.accept().await {
+            Ok(Some(arrival)) => arrival,
             // Another user, or somebody who has left again.
             Ok(None) => continue,
             Err(error) => {
@@ -163,16 +189,33 @@ async fn accept_all(service: &Arc<Service>, listener: &Listener) {
                 continue;
             }
         };
-        let Some(lease) = service.leases.take(CONNECTIONS_MAX) else {
-            tokio::spawn(connection::refuse(stream));
+        let mut stream = arrival.stream;
+        let Some(secret) = arrival.secret else {
+            admit(service, stream);
             continue;
         };
         let service = Arc::clone(service);
-        tokio::spawn(async move {
-            serve_connection(stream, &service).await;
-            drop(lease);
+        strangers.examine(async move {
+            match recognize(&mut stream, &secret).await {
+                Ok(()) => admit(&service, stream),
+                Err(error) => tracing::debug!(%error, "sent a stranger away"),
+            }
         });
     }
+}
+
+/// Serves a connection of this user, if there is room for it.
+fn admit(service: &Arc<Service>, stream: Stream) {
+    let Some(lease) = service.leases.take(CONNECTIONS_MAX) else {
+        service.figures.refused();
+        tokio::spawn(connection::refuse(stream));
+        return;
+    };
+    let service = Arc::clone(service);
+    tokio::spawn(async move {
+        serve_connection(stream, &service).await;
+        drop(lease);
+    });
 }
 
 /// Where a worker listens, for its ready line.
@@ -180,13 +223,19 @@ async fn accept_all(service: &Arc<Service>, listener: &Listener) {
 pub struct Ready {
     /// The endpoint's address.
     pub endpoint: PathBuf,
+    /// How it is reached: `local` or `tcp`.
+    pub transport: &'static str,
     /// The worker's process.
     pub pid: u32,
 }
 
 impl Ready {
-    /// This process at `endpoint`.
-    pub fn here(endpoint: &Endpoint) -> Self {
-        Self { endpoint: endpoint.address().to_owned(), pid: std::process::id() }
+    /// This process with `listener`.
+    pub fn here(listener: &Listener) -> Self {
+        Self {
+            endpoint: listener.endpoint().address().to_owned(),
+            transport: listener.transport(),
+            pid: std::process::id(),
+        }
     }
 }

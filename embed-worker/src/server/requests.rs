@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use embed_protocol::{EmbedParams, ErrorCode, IN_FLIGHT_MAX, Request, Response, vector};
+use embed_protocol::log_name::RequestName;
+use embed_protocol::{
+    ConnectionName, EmbedParams, ErrorCode, IN_FLIGHT_MAX, Request, Response, Timings, vector,
+};
 
 use super::Service;
 use super::answers::{Answers, Refusal};
@@ -15,12 +18,13 @@ use crate::batch::{Answer, Failure, Job, Reply};
 pub(super) struct Requests<'a> {
     service: &'a Arc<Service>,
     answers: Answers,
+    name: ConnectionName,
     unfinished: Assembly<'a>,
 }
 
 impl<'a> Requests<'a> {
-    pub(super) fn new(service: &'a Arc<Service>, answers: Answers) -> Self {
-        Self { service, answers, unfinished: Assembly::new(&service.unfinished) }
+    pub(super) fn new(service: &'a Arc<Service>, answers: Answers, name: ConnectionName) -> Self {
+        Self { service, answers, name, unfinished: Assembly::new(&service.unfinished) }
     }
 
     /// Waits until the peer may send more.
@@ -105,8 +109,11 @@ impl<'a> Requests<'a> {
         }
         let received = Instant::now();
         let cancelled = self.answers.cancel_flag(id).unwrap_or_default();
-        let answers = self.answers.clone();
+        let (service, answers) = (Arc::clone(self.service), self.answers.clone());
+        let name = self.name.request(id);
+        tracing::trace!(request = %name, bytes = text.len(), priority = ?params.priority, "queued");
         let job = Job {
+            caller: self.name.number,
             text,
             params,
             received,
@@ -114,7 +121,12 @@ impl<'a> Requests<'a> {
                 .deadline_ms
                 .and_then(|ms| received.checked_add(Duration::from_millis(ms.into()))),
             cancelled,
-            reply: Reply::new(move |outcome| answers.give(response(id, outcome))),
+            reply: Reply::new(move |outcome| {
+                // Before the answer, so that who has it finds it in the figures.
+                log(name, &outcome);
+                service.figures.answered(&outcome, Some(received));
+                answers.give(response(id, outcome));
+            }),
         };
         if let Err(rejected) = self.service.batcher.submit(job) {
             rejected.job.reply.give(Err(rejected.failure));
@@ -122,7 +134,22 @@ impl<'a> Requests<'a> {
     }
 
     fn fail(&self, id: u64, failure: Failure) {
-        self.answers.give(response(id, Err(failure)));
+        let outcome = Err(failure);
+        log(self.name.request(id), &outcome);
+        self.service.figures.answered(&outcome, None);
+        self.answers.give(response(id, outcome));
+    }
+}
+
+/// What became of a request, without a word of its text.
+fn log(request: RequestName, outcome: &Result<Answer, Failure>) {
+    match outcome {
+        Ok(Answer { tokens, timings: Timings { queue_us, tokenize_us, compute_us }, .. }) => {
+            tracing::debug!(%request, tokens, queue_us, tokenize_us, compute_us, "answered");
+        }
+        Err(Failure { code, message }) => {
+            tracing::debug!(%request, %code, why = message, "failed");
+        }
     }
 }
 

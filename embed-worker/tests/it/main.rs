@@ -9,9 +9,13 @@ mod golden;
 mod hostile_models;
 mod memory_mapped_gguf;
 mod model_file;
+#[cfg(target_os = "linux")]
+mod other_user;
 mod process_management;
+mod seeing;
 mod server;
 mod support;
+mod tcp;
 mod tidy;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;

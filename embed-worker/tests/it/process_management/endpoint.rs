@@ -61,6 +61,27 @@ async fn what_a_killed_worker_left_is_taken_over() {
     successor.leaves(&home);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_killed_worker_left_at_another_endpoint_is_swept_away() {
+    let (home, killed) = serve("30");
+    Peer::open(&home).await.is_served().await;
+    killed.kill();
+    // As if the model had changed since: no successor comes to the endpoint where it lies.
+    for entry in home.entries() {
+        let left = home.path().join(&entry);
+        let extension = left.extension().expect("has one").to_os_string();
+        std::fs::rename(&left, left.with_file_name("other").with_extension(extension))
+            .expect("ours");
+    }
+    std::fs::write(home.path().join("notes.txt"), "not ours to remove").expect("ours");
+    let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
+    Peer::open(&home).await.is_served().await;
+    let (status, stderr) = successor.end();
+    assert!(status.success(), "{status}: {stderr}");
+    assert_eq!(home.entries(), ["notes.txt"], "left behind, or removed");
+}
+
 /// The card of the worker that serves here.
 fn card(home: &Home) -> Option<WorkerCard> {
     let mut cards = list(home.path()).expect("readable");
@@ -148,12 +169,57 @@ mod unix {
     }
 
     #[test]
+    fn a_lock_that_is_a_link_is_not_followed() {
+        let home = private_home();
+        let precious = home.path().join("precious");
+        fs::write(&precious, "precious").expect("ours");
+        std::os::unix::fs::symlink(&precious, home.endpoint().lock_path()).expect("links");
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains(".lock"), "{said}");
+        assert_eq!(fs::read_to_string(&precious).expect("still there"), "precious");
+        assert!(home.endpoint().lock_path().is_symlink(), "not removed either");
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_refused() {
+        let home = private_home();
+        let made = std::process::Command::new("mkfifo").arg(home.endpoint().lock_path()).status();
+        assert!(made.expect("a system tool").success());
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains("is not a regular file"), "{said}");
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_is_refused() {
+        let home = Home::new();
+        let elsewhere = tempfile::tempdir().expect("a folder of ours with mode 700");
+        std::os::unix::fs::symlink(elsewhere.path(), home.path()).expect("links");
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains("symbolic link"), "{said}");
+        assert_eq!(home.entries(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn folder_socket_and_lock_are_for_their_user_alone() {
+        let home = Home::new();
+        let mut command = home.serve(&tiny_model());
+        let _worker = Worker::ready(command.args(["--transport", "local"]));
+        let mode = |path: &std::path::Path| {
+            fs::symlink_metadata(path).expect("is there").permissions().mode() & 0o777
+        };
+        assert_eq!(mode(home.path()), 0o700);
+        assert_eq!(mode(home.endpoint().address()), 0o600);
+        assert_eq!(mode(&home.endpoint().lock_path()), 0o600);
+    }
+
+    #[test]
     fn a_path_too_long_for_a_socket_is_refused_with_both_numbers() {
         let home = Home::new();
         let address = home.path().join("x".repeat(SOCKET_PATH_BYTES_MAX)).join("a.sock");
         let bytes = address.as_os_str().len().to_string();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_embed-worker"));
         command.arg("serve").arg("--model").arg(tiny_model()).arg("--endpoint").arg(address);
+        command.args(["--transport", "local"]);
         let said = refuses(Worker::spawn(&mut command));
         assert!(said.contains(&bytes) && said.contains("103"), "{said}");
     }

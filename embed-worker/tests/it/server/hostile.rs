@@ -199,3 +199,91 @@ async fn from_a_peer_that_does_not_read_the_worker_does_not_read_either() {
     }
     peer.is_served().await;
 }
+
+/// What a peer floods the worker with costs its own connection's time, not a neighbour's.
+#[tokio::test]
+async fn floods_of_every_kind_do_not_hold_up_a_neighbour() {
+    let (home, _worker) = serve(&tiny_model());
+    let mut neighbour = neighbour(&home).await;
+    let floods: [&[u8]; 4] = [
+        b"\x81\xa4ping\x81\xa2id\x07",
+        b"\x81\xa5stats\x81\xa2id\x07",
+        b"\x81\xa6cancel\x81\xa2id\x07",
+        b"\x81\xa4part\x83\xa2id\x07\xa4text\xa1x\xa4more\xc3",
+    ];
+    let mut tasks = Vec::new();
+    for flood in floods {
+        let mut peer = Peer::open(&home).await;
+        let frames = frame(flood).repeat(1000);
+        // Never reads; those to which the worker answers get stuck, the others go on.
+        tasks.push(tokio::spawn(async move {
+            while peer.write_until_stuck(&frames).await == frames.len() {}
+        }));
+    }
+    for _ in 0..20 {
+        neighbour.is_served().await;
+    }
+    for task in tasks {
+        task.abort();
+    }
+    is_alone(&mut neighbour).await;
+}
+
+/// A frame's buffer is there as long as the frame is unfinished: the most that such peers can cost.
+#[cfg(target_os = "linux")] // elsewhere a process may have fewer open files than that
+#[tokio::test]
+async fn all_connections_in_the_middle_of_the_largest_frame_cost_what_was_reckoned() {
+    let (home, worker) = serve(&tiny_model());
+    let mut neighbour = neighbour(&home).await;
+    let private = |pid: u32| {
+        crate::support::own_process::memory(&pid.to_string(), "smaps_rollup", "Anonymous:")
+    };
+    let before = private(worker.pid());
+    let largest = frame(&vec![0; FRAME_BYTES_MAX]);
+    let mut peers = Vec::new();
+    for _ in 1..embed_worker::config::CONNECTIONS_MAX {
+        let mut peer = Peer::open(&home).await;
+        peer.write(&largest[..largest.len() - 1]).await;
+        peers.push(peer);
+    }
+    neighbour.is_served().await;
+    let grown = private(worker.pid()).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes");
+    drop(peers);
+    is_alone(&mut neighbour).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_cost_the_one_who_asked_for_them() {
+    use embed_worker::config::ANSWER_BYTES_MAX;
+
+    let (home, _worker) = serve(&tiny_model());
+    let mut neighbour = neighbour(&home).await;
+    let before = neighbour.stats().await.private_bytes.unwrap_or(0);
+    // More than may wait, in connections of which each alone may ask for so much.
+    let per_answer = 256 * 4;
+    let most = embed_protocol::IN_FLIGHT_MAX;
+    let n_peers = ANSWER_BYTES_MAX / (per_answer * most) + 3;
+    let mut peers = Vec::new();
+    for _ in 0..n_peers {
+        let mut peer = Peer::open(&home).await;
+        for id in 0..most as u64 {
+            peer.embed(id, "x").await;
+        }
+        peers.push(peer);
+        // The queue is not what is to be filled.
+        while neighbour.stats().await.queued as usize > most {
+            tokio::task::yield_now().await;
+        }
+        neighbour.is_served().await;
+    }
+    while neighbour.stats().await.queued > 0 {
+        neighbour.is_served().await;
+    }
+    let after = neighbour.stats().await.private_bytes.unwrap_or(0);
+    assert!(after.saturating_sub(before) < 30 << 20, "{} bytes", after.saturating_sub(before));
+    assert!(neighbour.stats().await.connections as usize <= n_peers, "one or more were sent away");
+    drop(peers);
+    is_alone(&mut neighbour).await;
+    neighbour.is_served().await;
+}

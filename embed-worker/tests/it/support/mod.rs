@@ -2,6 +2,8 @@
 
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;
+#[cfg(target_os = "linux")]
+pub(crate) mod other_user;
 pub(crate) mod own_process;
 pub(crate) mod peer;
 #[cfg(unix)]

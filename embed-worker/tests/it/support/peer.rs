@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use embed_protocol::handshake::ClientHandshake;
+use embed_protocol::secret::{SECRET_BYTES, random};
 use embed_protocol::{
     ClientHello, EmbedParams, ErrorCode, MessageCodec, PROTOCOL_VERSION, Request, Response,
     StatsSnapshot, WorkerHello, vector,
@@ -10,21 +12,39 @@ use futures_util::{SinkExt, StreamExt};
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::prelude::*;
 use interprocess::local_socket::{GenericFilePath, ToFsName};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
+use tokio_util::either::Either;
 
 use super::worker::{Home, PATIENCE};
 
 /// The other end of a worker's connection.
 pub(crate) struct Peer {
-    frames: Framed<Stream, MessageCodec<Response, Request>>,
+    frames: Framed<Either<Stream, TcpStream>, MessageCodec<Response, Request>>,
 }
 
 impl Peer {
-    /// Connects, and says nothing.
+    /// Connects as the worker wants it, proves to know its secret if it has left one, and says nothing.
     pub(crate) async fn connect(home: &Home) -> std::io::Result<Self> {
-        let name = home.endpoint().address().to_owned().to_fs_name::<GenericFilePath>()?;
-        let stream = Stream::connect(name).await?;
+        let key = home.key();
+        let mut stream = match &key {
+            Some(key) if key.port != 0 => {
+                Either::Right(TcpStream::connect(("127.0.0.1", key.port)).await?)
+            }
+            _ => {
+                let name = home.endpoint().address().to_owned().to_fs_name::<GenericFilePath>()?;
+                Either::Left(Stream::connect(name).await?)
+            }
+        };
+        if let Some(key) = key {
+            let nonce = random()?;
+            stream.write_all(&nonce).await?;
+            let mut challenge = [0; 2 * SECRET_BYTES];
+            stream.read_exact(&mut challenge).await?;
+            let proof = ClientHandshake::new(&key.secret, nonce).finish(&challenge);
+            stream.write_all(&proof.map_err(std::io::Error::other)?).await?;
+        }
         Ok(Self { frames: Framed::new(stream, MessageCodec::default()) })
     }
 
@@ -132,7 +152,7 @@ impl Peer {
 /// What a client of this protocol version says first.
 pub(crate) fn hello(protocol: u16) -> Request {
     let version = env!("CARGO_PKG_VERSION").into();
-    Request::Hello(ClientHello { protocol, version, pid: std::process::id() })
+    Request::Hello(ClientHello { protocol, version, pid: std::process::id(), observer: false })
 }
 
 /// Fails unless `vector` is of unit length.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use embed_protocol::Endpoint;
+use embed_protocol::secret::KeyFile;
 
 use super::{repository_file, test_data};
 
@@ -27,6 +28,11 @@ pub(crate) fn tiny_model() -> PathBuf {
     test_data("golden/bert-mean-Q4_0.gguf")
 }
 
+/// How workers listen unless a test says otherwise: so all tests can be run over TCP as well.
+fn transport() -> String {
+    std::env::var("EMBED_TEST_TRANSPORT").unwrap_or_else(|_| "auto".into())
+}
+
 /// A folder for sockets and locks that no other test knows.
 pub(crate) struct Home {
     /// Made by the first worker, for this user alone.
@@ -40,6 +46,14 @@ impl Home {
     pub(crate) fn new() -> Self {
         let parent = tempfile::tempdir().expect("a folder");
         Self { path: parent.path().join("run"), parent: Some(parent) }
+    }
+
+    /// With a path that is too long for a socket.
+    #[cfg(unix)]
+    pub(crate) fn deep() -> Self {
+        let parent = tempfile::tempdir().expect("a folder");
+        let deep = "d".repeat(embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX);
+        Self { path: parent.path().join(deep).join("run"), parent: Some(parent) }
     }
 
     /// The folder of the test that has started this program.
@@ -63,6 +77,13 @@ impl Home {
         Endpoint::in_dir(&self.path, &parent.to_string_lossy())
     }
 
+    /// What a worker has left for its clients, if they have to know something.
+    pub(crate) fn key(&self) -> Option<KeyFile> {
+        let paths = [self.endpoint().pipe_path(), self.endpoint().tcp_path()];
+        let bytes = paths.iter().find_map(|path| std::fs::read(path).ok())?;
+        Some(KeyFile::from_bytes(&bytes).expect("written whole"))
+    }
+
     /// What lies in it.
     pub(crate) fn entries(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).into_iter().flatten();
@@ -84,6 +105,7 @@ impl Home {
             .arg("--endpoint")
             .arg(self.endpoint().address())
             .env("EMBED_RUNTIME_DIR", self.path())
+            .env("EMBED_TRANSPORT", transport())
             .env("EMBED_CACHE_DIR", self.cache())
             .env("EMBED_THREADS", "1");
         command
