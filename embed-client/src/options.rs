@@ -17,6 +17,9 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a worker waits for another client after its last one has left.
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// Where a worker logs to, if not to its standard error: see the crate `embed-log`.
+const LOG_FILE_VARIABLE: &str = "EMBED_LOG_FILE";
+
 /// Names, besides those that begin with `EMBED_`, that a worker inherits: what the system needs to
 /// run a program, and where a user's files are. Nothing else of the caller's environment, which may
 /// hold secrets, outlives it in a worker.
@@ -71,7 +74,10 @@ impl ClientOptions {
             runtime_dir: runtime_dir(),
             transport: Transport::from_environment(),
             idle_timeout,
-            environment: std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect(),
+            environment: std::env::vars_os()
+                .filter(|(name, _)| is_inherited(name))
+                .map(from_the_root)
+                .collect(),
         }
     }
 }
@@ -91,6 +97,13 @@ pub(crate) fn runtime_dir() -> PathBuf {
 fn is_inherited(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"EMBED_")
         || INHERITED.iter().any(|inherited| name.eq_ignore_ascii_case(inherited))
+}
+
+/// A variable as a worker is given it: what names a file does so from the root.
+fn from_the_root((name, value): (OsString, OsString)) -> (OsString, OsString) {
+    let is_path = name == LOG_FILE_VARIABLE && !value.is_empty();
+    let value = if is_path { absolute(Path::new(&value)).into_os_string() } else { value };
+    (name, value)
 }
 
 /// What a caller gets when no worker can be had.
@@ -149,6 +162,10 @@ mod tests {
 
     #[test]
     fn paths_do_not_depend_on_a_later_current_directory() {
+        let (_, log) = from_the_root((LOG_FILE_VARIABLE.into(), "logs/embed".into()));
+        assert!(Path::new(&log).is_absolute() && Path::new(&log).ends_with("logs/embed"));
+        let (_, other) = from_the_root(("EMBED_ISA".into(), "avx2".into()));
+        assert_eq!(other, "avx2");
         let options = ClientOptions::new(Path::new("m.gguf"), Path::new("bin/embed-worker"));
         assert!(options.model.is_absolute() && options.worker.is_absolute());
         assert!(options.runtime_dir.is_absolute());

@@ -168,6 +168,16 @@ impl Endpoint {
         Self { address, dir }
     }
 
+    /// The endpoint whose lock lies at `path`; `None` if that is no lock's name.
+    pub fn of_lock_file(path: &Path) -> Option<Self> {
+        if path.extension().is_none_or(|extension| extension != "lock") {
+            return None;
+        }
+        let stem = path.file_stem()?.to_str()?;
+        let name = if cfg!(windows) { stem.strip_prefix("embed-")? } else { stem };
+        Some(Self::in_dir(path.parent()?, name))
+    }
+
     /// The socket's path, or the pipe's whole name.
     pub fn address(&self) -> &Path {
         &self.address
@@ -270,6 +280,14 @@ mod tests {
         for other in others {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_found_by_its_lock() {
+        let endpoint = Endpoint::for_model_in(Path::new("/run"), &model(), "1.0.0");
+        assert_eq!(Endpoint::of_lock_file(&endpoint.lock_path()), Some(endpoint.clone()));
+        assert_eq!(Endpoint::of_lock_file(&endpoint.card_path()), None);
+        assert_eq!(Endpoint::of_lock_file(Path::new("/")), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod promise;
 use std::sync::LazyLock;
 
 use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, background};
+use embed_log::{Logging, Settings};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
@@ -32,6 +33,13 @@ use crate::promise::{Settlement, Value};
 
 /// The clients of this process, shared by all its environments (main thread, `worker_threads`).
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+
+/// Logs of this process, if somebody has asked for them: a library is silent by itself. They go to
+/// standard error or a file and never to standard output, which may be an MCP server's.
+static LOGGING: LazyLock<Option<Logging>> = LazyLock::new(|| {
+    let settings = Settings::from_env();
+    settings.are_wanted().then(|| settings.start("embed-client"))
+});
 
 /// `embed(text | texts, options?)`: see `index.d.ts`; `on_abort` comes from `index.js`.
 #[napi]
@@ -57,6 +65,7 @@ fn begin<'env>(
     options: Unknown<'env>,
     on_abort: OnAbort<'env>,
 ) -> Checked<Unknown<'env>> {
+    LazyLock::force(&LOGGING);
     let options = Options::read(env, options)?;
     let input = Input::read(env, texts)?;
     if let Some(signal) = &options.signal

@@ -18,6 +18,7 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use embed_log::Settings;
 
 use crate::batch::Failure;
 use crate::engine::EngineOptions;
@@ -86,7 +87,8 @@ impl ComputeArgs {
 /// the command line was wrong, 3 if the worker that was named does not run.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    // To the end, when it tells what it has left out.
+    let _logging = Settings::from_env().start("embed-worker");
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
@@ -105,19 +107,6 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Logs go to standard error, as much as `EMBED_LOG` says. Writing them never fails aloud: the client
-/// that read them may be gone.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("EMBED_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
 }
 
 /// Whether whoever read our output has had enough, as `head` does.

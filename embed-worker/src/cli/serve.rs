@@ -24,7 +24,7 @@ use crate::config::IDLE_TIMEOUT;
 use crate::engine::{Engine, EngineError};
 use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
-use crate::server::{Claim, Claimed, Ready, Service, serve};
+use crate::server::{Claim, Claimed, Ready, Service, serve, sweep};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -101,7 +101,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let (engine, watch, unsound) = open(&model, args)?;
+    let (engine, watch, unsound) =
+        open(&model, args).map_err(|failure| of_file(&model, failure))?;
     tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
     let hello = hello(&engine);
     let batcher = Batcher::start(engine, check(&watch)).map_err(|error| unavailable(&error))?;
@@ -113,6 +114,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
         leave_card(&endpoint, &model);
         let ready = Ready::here(&listener);
+        let dir = endpoint.dir().to_owned();
         let service = Service::new(hello, batcher);
         let signal = stop_signal();
         let stop = async {
@@ -126,6 +128,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
         // Only now: whoever waits for the line does not wait for this.
         watch.verify_in_background();
+        tokio::task::spawn_blocking(move || sweep(&dir));
         let idle_timeout = Duration::from_secs_f64(args.idle_timeout);
         serve(&service, listener, idle_timeout, stop).await;
         if let Some(Unsound::Digest(mismatch)) = watch.unsound() {
@@ -157,6 +160,15 @@ fn open(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
         }
         tracing::info!("the model file has changed while it was opened");
     }
+}
+
+/// `failure`, with the file's name if it does not tell it.
+fn of_file(model: &Path, failure: Failure) -> Failure {
+    let path = model.display().to_string();
+    if failure.message.contains(&path) {
+        return failure;
+    }
+    Failure::new(failure.code, format!("model `{path}`: {}", failure.message))
 }
 
 fn open_once(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {

@@ -30,7 +30,7 @@ use strangers::{Strangers, recognize};
 
 pub use connection::serve_connection;
 pub use lease::Leases;
-pub use listener::{BindError, Claim, Claimed, Listener};
+pub use listener::{BindError, Claim, Claimed, Listener, sweep};
 
 /// How often a stopping worker looks whether all is computed: it has nothing else to do then.
 const DRAIN_POLL: Duration = Duration::from_millis(2);

@@ -2,6 +2,7 @@
 
 mod commands;
 mod exposition;
+mod logs;
 mod prometheus;
 
 use std::process::{Command, Output};

@@ -13,7 +13,7 @@ mod place;
 mod tcp;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
@@ -22,6 +22,9 @@ use embed_protocol::{Endpoint, Transport, WorkerCard};
 use tokio_util::either::Either;
 
 use place::Lock;
+
+/// Most entries of the directory that a worker looks at when it sweeps.
+const SWEPT_MAX: usize = 4096;
 
 /// Why an endpoint cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +149,7 @@ impl Claim {
             BindError::Card { path, source }
         })?;
         // Its port may be anybody's by now.
-        for path in [endpoint.tcp_path(), endpoint.pipe_path()] {
+        for path in keys(endpoint) {
             place::remove(&path).map_err(|source| BindError::Key { path, source })?;
         }
         Ok(Claimed::Ours(Self { endpoint: endpoint.clone(), transport, _lock: lock }))
@@ -204,12 +207,37 @@ impl Claim {
     }
 }
 
+/// Where keys of an endpoint may lie, and what is left of one whose writer was killed.
+fn keys(endpoint: &Endpoint) -> [PathBuf; 3] {
+    let (tcp, pipe) = (endpoint.tcp_path(), endpoint.pipe_path());
+    [place::unfinished(&tcp), tcp, pipe]
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is still held, so that no successor's files are meant.
         let _ = WorkerCard::remove(&self.endpoint);
-        let _ = place::remove(&self.endpoint.tcp_path());
-        let _ = place::remove(&self.endpoint.pipe_path());
+        for path in keys(&self.endpoint) {
+            let _ = place::remove(&path);
+        }
+    }
+}
+
+/// Removes what killed workers left in `dir` of endpoints that nobody serves: most of them belong to a
+/// model file that has changed since, so no successor will ever come to do so.
+///
+/// It takes some microseconds a file. A worker that wants an endpoint in the moment in which it is
+/// looked at is told that another has it, and its client tries again.
+pub fn sweep(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten().take(SWEPT_MAX) {
+        if let Some(endpoint) = Endpoint::of_lock_file(&entry.path())
+            && let Ok(Claimed::Ours(claim)) = Claim::take(&endpoint, Transport::Auto)
+        {
+            tracing::debug!(%endpoint, "removing what a killed worker left");
+            let _ = local::remove_stale(endpoint.address());
+            drop(claim);
+        }
     }
 }
 

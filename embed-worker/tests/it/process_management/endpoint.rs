@@ -61,6 +61,27 @@ async fn what_a_killed_worker_left_is_taken_over() {
     successor.leaves(&home);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_killed_worker_left_at_another_endpoint_is_swept_away() {
+    let (home, killed) = serve("30");
+    Peer::open(&home).await.is_served().await;
+    killed.kill();
+    // As if the model had changed since: no successor comes to the endpoint where it lies.
+    for entry in home.entries() {
+        let left = home.path().join(&entry);
+        let extension = left.extension().expect("has one").to_os_string();
+        std::fs::rename(&left, left.with_file_name("other").with_extension(extension))
+            .expect("ours");
+    }
+    std::fs::write(home.path().join("notes.txt"), "not ours to remove").expect("ours");
+    let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
+    Peer::open(&home).await.is_served().await;
+    let (status, stderr) = successor.end();
+    assert!(status.success(), "{status}: {stderr}");
+    assert_eq!(home.entries(), ["notes.txt"], "left behind, or removed");
+}
+
 /// The card of the worker that serves here.
 fn card(home: &Home) -> Option<WorkerCard> {
     let mut cards = list(home.path()).expect("readable");

@@ -46,7 +46,18 @@ async fn shut_down(home: &Home) {
     let mut peer = Peer::open(home).await;
     peer.send(&Request::Shutdown { id: 5 }).await;
     assert_eq!(peer.next().await, Some(Response::Pong { id: 5 }));
+    is_taken_leave_of(&mut peer).await;
+}
+
+/// Fails unless all that is still said is that the worker leaves.
+async fn is_taken_leave_of(peer: &mut Peer) {
+    let last = peer.next().await;
+    assert!(is_farewell(last.as_ref()), "{last:?}");
     assert_eq!(peer.next().await, None);
+}
+
+fn is_farewell(response: Option<&Response>) -> bool {
+    matches!(response, Some(Response::Error { id: None, code: ErrorCode::ShuttingDown, .. }))
 }
 
 #[tokio::test]
@@ -55,8 +66,8 @@ async fn shutdown_is_acknowledged_and_ends_every_connection() {
     let mut idle = Peer::open(&home).await;
     let mut silent = Peer::connect(&home).await.expect("the worker listens");
     shut_down(&home).await;
-    assert_eq!(idle.next().await, None);
-    assert_eq!(silent.next().await, None);
+    is_taken_leave_of(&mut idle).await;
+    is_taken_leave_of(&mut silent).await;
     worker.leaves(&home);
 }
 
@@ -89,6 +100,7 @@ async fn are_all_vectors(mut answers: Vec<Response>, mut peer: Peer) {
     while let Some(answer) = peer.next().await {
         answers.push(answer);
     }
+    assert!(is_farewell(answers.pop().as_ref()));
     assert_eq!(answers.len(), 500);
     assert!(answers.iter().all(|answer| matches!(answer, Response::Vector { .. })));
 }
@@ -100,15 +112,19 @@ async fn the_last_answers_wait_for_a_peer_that_reads_late() {
     let mut idle = Peer::open(&home).await;
     shut_down(&home).await;
     // Long after everything was computed and everybody else was told.
-    assert_eq!(idle.next().await, None);
+    is_taken_leave_of(&mut idle).await;
     a_moment().await;
     let mut ids: Vec<u64> = Vec::new();
-    while let Some(answer) = peer.next().await {
-        match answer {
-            Response::Vector { id, .. } => ids.push(id),
-            other => panic!("{other:?}"),
+    loop {
+        match peer.next().await {
+            Some(Response::Vector { id, .. }) => ids.push(id),
+            other => {
+                assert!(is_farewell(other.as_ref()), "{other:?}");
+                break;
+            }
         }
     }
+    assert_eq!(peer.next().await, None);
     ids.sort_unstable();
     assert!(ids.iter().copied().eq(0..MANY), "{} of {MANY} answers", ids.len());
     worker.leaves(&home);
@@ -138,6 +154,6 @@ async fn a_text_of_which_a_part_is_missing_is_left_to_the_successor() {
     shut_down(&home).await;
     let (id, code, message) = peer.error().await;
     assert_eq!((id, code), (Some(9), ErrorCode::ShuttingDown), "{message}");
-    assert_eq!(peer.next().await, None);
+    is_taken_leave_of(&mut peer).await;
     worker.leaves(&home);
 }

@@ -271,8 +271,13 @@ async fn answers_that_nobody_reads_cost_the_one_who_asked_for_them() {
             peer.embed(id, "x").await;
         }
         peers.push(peer);
-        // Computed, so that the queue has room; what is full is what nobody reads.
-        while neighbour.stats().await.queued > 0 {}
+        // The queue is not what is to be filled.
+        while neighbour.stats().await.queued as usize > most {
+            tokio::task::yield_now().await;
+        }
+        neighbour.is_served().await;
+    }
+    while neighbour.stats().await.queued > 0 {
         neighbour.is_served().await;
     }
     let after = neighbour.stats().await.private_bytes.unwrap_or(0);
