@@ -14,6 +14,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use embed_protocol::endpoint::{RUNTIME_DIR_VARIABLE, TRANSPORT_VARIABLE};
 use embed_protocol::{Endpoint, ErrorCode};
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
@@ -167,10 +168,16 @@ fn spawn(options: &ClientOptions, endpoint: &Endpoint) -> io::Result<Child> {
         .arg(options.idle_timeout.as_secs_f64().to_string())
         .env_clear()
         .envs(options.environment.iter().map(|(name, value)| (name, value)))
+        // Where a pipe's files are to lie, which its name does not tell.
+        .env(RUNTIME_DIR_VARIABLE, endpoint.dir())
         .current_dir(neutral_directory(options))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // Left as it is if nothing was chosen: a word that is no choice is the worker's to refuse.
+    if let Some(name) = options.transport.name() {
+        command.env(TRANSPORT_VARIABLE, name);
+    }
     detach(command)
 }
 
@@ -323,6 +330,7 @@ fn describe(status: ExitStatus) -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use embed_protocol::Transport;
     use std::os::unix::fs::PermissionsExt;
 
     /// A "worker" that is a shell script: how real processes start, speak and end is the subject here.
@@ -453,14 +461,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_is_told_model_endpoint_and_idle_timeout_and_little_else() {
-        let script = Script::new(r#"echo "$*" "$(pwd)" "SECRET=$SECRET" >&2; exit 1"#).await;
+        let script = Script::new(
+            r#"echo "$*" "$(pwd)" "$EMBED_RUNTIME_DIR $EMBED_TRANSPORT" "SECRET=$SECRET" >&2; exit 1"#,
+        )
+        .await;
         let mut options = script.options();
         options.idle_timeout = Duration::from_millis(1500);
+        options.transport = Transport::Local;
         let endpoint = Endpoint::in_dir(script.dir.path(), "test");
         let error = died(launch(&options, &endpoint).await);
         let wanted = format!(
-            "serve --model {} --endpoint {endpoint} --idle-timeout 1.5 / SECRET=",
-            options.model.display()
+            "serve --model {} --endpoint {endpoint} --idle-timeout 1.5 / {} local SECRET=",
+            options.model.display(),
+            script.dir.path().display()
         );
         assert!(error.message().ends_with(&wanted), "{}", error.message());
     }

@@ -77,6 +77,12 @@ impl Transport {
     pub const NAMES: [(&'static str, Self); 3] =
         [("auto", Self::Auto), ("local", Self::Local), ("tcp", Self::Tcp)];
 
+    /// Its name, if something was chosen.
+    pub fn name(self) -> Option<&'static str> {
+        let found = Self::NAMES.into_iter().find(|(_, transport)| *transport == self);
+        found.map(|(name, _)| name).filter(|_| self != Self::Auto)
+    }
+
     /// The choice in `EMBED_TRANSPORT`. A word that is none counts as none: the worker, which reads
     /// the same variable, refuses it by name.
     pub fn from_environment() -> Self {
@@ -307,6 +313,7 @@ mod tests {
     fn a_transport_is_one_of_three_words() {
         for (name, transport) in Transport::NAMES {
             assert_eq!(name.parse(), Ok(transport));
+            assert_eq!(transport.name(), (name != "auto").then_some(name));
         }
         let error = "TCP".parse::<Transport>().expect_err("another word");
         assert!(error.to_string().contains("`TCP`") && error.to_string().contains("`tcp`"));

@@ -6,7 +6,9 @@
 //! the user can read; see [`crate::handshake`].
 
 use std::fmt;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
 
 /// Bytes of a secret, of a nonce and of a proof: what HMAC-SHA256 takes and gives.
 pub const SECRET_BYTES: usize = 32;
@@ -90,7 +92,39 @@ pub enum KeyFileError {
     Magic,
 }
 
+/// Why a file is not looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyReadError {
+    /// The system does not let us, for example because a symbolic link has its name.
+    #[error("cannot be read")]
+    Io(#[from] io::Error),
+    /// It is not a regular file of this user that nobody else may read.
+    #[error("{0}")]
+    Unsafe(String),
+}
+
 impl KeyFile {
+    /// The key at `path`, if a worker has left one. A file that is no key, for example after the power
+    /// failed, counts as none: the next worker replaces it.
+    ///
+    /// # Errors
+    ///
+    /// It is there, but it is not a regular file of this user that nobody else may read.
+    pub fn read(path: &Path) -> Result<Option<Self>, KeyReadError> {
+        let file = match open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(what) = fault(&file)? {
+            return Err(KeyReadError::Unsafe(what));
+        }
+        let mut bytes = Vec::new();
+        // One byte more than a key has tells it from a longer file.
+        file.take(Self::BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Self::from_bytes(&bytes).ok())
+    }
+
     /// Bytes of the file.
     pub const BYTES: usize = MAGIC.len() + 2 + 4 + SECRET_BYTES;
 
@@ -128,6 +162,44 @@ impl KeyFile {
             secret: Secret(secret),
         })
     }
+}
+
+/// Opens it, but not what a symbolic link in its place leads to, and without waiting for a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+/// Why an open file is not to be trusted, if it is not.
+#[cfg(unix)]
+fn fault(file: &File) -> io::Result<Option<String>> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = file.metadata()?;
+    let user = rustix::process::geteuid().as_raw();
+    Ok(if !metadata.is_file() {
+        Some("is not a regular file".into())
+    } else if metadata.uid() != user {
+        Some(format!("belongs to user {}, not to {user}", metadata.uid()))
+    } else if metadata.mode() & 0o077 != 0 {
+        Some(format!("has mode {:o}, not 600", metadata.mode() & 0o777))
+    } else {
+        None
+    })
+}
+
+/// Why an open file is not to be trusted, if it is not. The user's profile keeps others from it.
+#[cfg(not(unix))]
+fn fault(file: &File) -> io::Result<Option<String>> {
+    Ok((!file.metadata()?.is_file()).then(|| "is not a regular file".into()))
 }
 
 #[cfg(test)]

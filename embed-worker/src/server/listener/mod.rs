@@ -149,7 +149,7 @@ impl Claim {
             BindError::Card { path, source }
         })?;
         // Its port may be anybody's by now.
-        for path in [endpoint.tcp_path(), endpoint.pipe_path()] {
+        for path in keys(endpoint) {
             place::remove(&path).map_err(|source| BindError::Key { path, source })?;
         }
         Ok(Claimed::Ours(Self { endpoint: endpoint.clone(), transport, _lock: lock }))
@@ -207,12 +207,19 @@ impl Claim {
     }
 }
 
+/// Where keys of an endpoint may lie, and what is left of one whose writer was killed.
+fn keys(endpoint: &Endpoint) -> [PathBuf; 3] {
+    let (tcp, pipe) = (endpoint.tcp_path(), endpoint.pipe_path());
+    [place::unfinished(&tcp), tcp, pipe]
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // While the lock is still held, so that no successor's files are meant.
         let _ = WorkerCard::remove(&self.endpoint);
-        let _ = place::remove(&self.endpoint.tcp_path());
-        let _ = place::remove(&self.endpoint.pipe_path());
+        for path in keys(&self.endpoint) {
+            let _ = place::remove(&path);
+        }
     }
 }
 

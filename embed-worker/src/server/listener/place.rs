@@ -126,9 +126,14 @@ fn is_still_at(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
+/// What [`replace`] writes before it has the name: readers never see half of a file.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
 /// Puts a file in the place of what has this name, at once and whole.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = unfinished(path);
     remove(&new)?;
     let mut options = OpenOptions::new();
     // Made here and now: nothing that lies there is opened, nor what it leads to.
