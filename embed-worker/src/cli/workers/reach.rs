@@ -3,8 +3,6 @@
 //! The system tells whose process is at the other end of a Unix socket; over TCP and a named pipe the
 //! worker proves that it has the secret which it left in its key.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -60,15 +58,8 @@ pub(super) async fn connect(card: &WorkerCard) -> anyhow::Result<Stream> {
 
 /// The key at `path`, if the worker of `card` has left one. The directory is the user's alone.
 fn key(path: &Path, card: &WorkerCard) -> anyhow::Result<Option<KeyFile>> {
-    let named = || format!("key `{}`", path.display());
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.with_context(named)?,
-    };
-    let mut bytes = Vec::new();
-    // One byte more than a key has tells it from a longer file.
-    file.take(KeyFile::BYTES as u64 + 1).read_to_end(&mut bytes).with_context(named)?;
-    let key = KeyFile::from_bytes(&bytes).with_context(named)?;
+    let key = KeyFile::read(path).with_context(|| format!("key `{}`", path.display()))?;
+    let Some(key) = key else { return Ok(None) };
     if key.pid != card.pid {
         let what = format!("its key is process {}'s, its card names {}", key.pid, card.pid);
         return Err(Foreign::new(card, what).into());
