@@ -13,6 +13,12 @@ use crate::config::{
 /// forgotten, and a machine that got slower is soon noticed.
 const LAST_BATCH_WEIGHT: f64 = 0.25;
 
+/// Fewest tokens of a batch by whose time the speed is judged: a few are computed at another speed.
+/// Of two batches in a row at least one has more than half of what it may have, since else both would
+/// have been one; if only full ones were looked at, texts of which no whole number fills the smallest
+/// batch would have such batches for ever.
+const TOKENS_JUDGED_MIN: usize = BATCH_TOKENS_MIN / 2;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -28,13 +34,18 @@ impl Pace {
 
     /// A batch of `tokens` was computed in `took`.
     pub(super) fn computed(&mut self, tokens: usize, took: Duration) {
-        // A few tokens are computed at another speed, by which nothing is to be judged.
-        if tokens < BATCH_TOKENS_MIN || took.is_zero() {
+        if tokens < TOKENS_JUDGED_MIN || took.is_zero() {
             return;
         }
         let speed = tokens as f64 / took.as_secs_f64();
         let before = self.tokens_per_second.unwrap_or(speed);
         self.tokens_per_second = Some(before + (speed - before) * LAST_BATCH_WEIGHT);
+    }
+
+    /// Whether a speed is known.
+    #[cfg(test)]
+    pub(super) fn is_measured(&self) -> bool {
+        self.tokens_per_second.is_some()
     }
 
     /// Most tokens of a batch of bulk work that begins at `now`.

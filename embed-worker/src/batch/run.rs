@@ -311,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_do_not_fill_the_smallest_batch_are_batched_by_their_speed_as_well() {
+        let (queue, counters) = (Queue::default(), Counters::default());
+        // Five tokens each, of which no whole number is as many as the first batch may have.
+        assert_ne!(BATCH_TOKENS_MIN % 5, 0);
+        for _ in 0..2 * BATCH_TOKENS_MIN {
+            let text = "hello the the".into();
+            queue.push(Job { text, ..job(Priority::Bulk, drop) }).expect("room");
+        }
+        let check: Check = Box::new(|| Ok(()));
+        let mut compute = Compute::new(engine(BATCH_TOKENS), &queue, &counters, &check);
+        assert!(!compute.pace.is_measured());
+        compute.turn();
+        assert!(compute.batch.tokens() < BATCH_TOKENS_MIN && compute.pace.is_measured());
+    }
+
+    #[test]
     fn a_panic_costs_its_batch_and_nothing_else() {
         let (queue, counters) = (Queue::default(), Counters::default());
         let before = push(&queue, Priority::Interactive, 1);
