@@ -168,13 +168,19 @@ impl Endpoint {
         Self { address, dir }
     }
 
-    /// The endpoint whose lock lies at `path`; `None` if that is no lock's name.
+    /// The endpoint whose lock lies at `path`; `None` if that is no name that
+    /// [`Endpoint::for_model_in`] gives to one: other programs have files called `.lock` as well, and
+    /// what lies beside theirs is not a worker's to remove.
     pub fn of_lock_file(path: &Path) -> Option<Self> {
         if path.extension().is_none_or(|extension| extension != "lock") {
             return None;
         }
         let stem = path.file_stem()?.to_str()?;
         let name = if cfg!(windows) { stem.strip_prefix("embed-")? } else { stem };
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if name.len() != NAME_DIGITS || !name.bytes().all(is_digit) {
+            return None;
+        }
         Some(Self::in_dir(path.parent()?, name))
     }
 
@@ -288,6 +294,12 @@ mod tests {
         assert_eq!(Endpoint::of_lock_file(&endpoint.lock_path()), Some(endpoint.clone()));
         assert_eq!(Endpoint::of_lock_file(&endpoint.card_path()), None);
         assert_eq!(Endpoint::of_lock_file(Path::new("/")), None);
+        let lock = endpoint.lock_path();
+        let name = lock.file_stem().and_then(|stem| stem.to_str()).expect("digits");
+        for other in ["composer", "embed.log", "", &name[1..], &name.replace(&name[..1], "g")] {
+            let path = Path::new("/run").join(format!("{other}.lock"));
+            assert_eq!(Endpoint::of_lock_file(&path), None, "another program's");
+        }
     }
 
     #[test]

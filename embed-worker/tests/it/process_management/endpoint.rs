@@ -68,18 +68,22 @@ async fn what_a_killed_worker_left_at_another_endpoint_is_swept_away() {
     Peer::open(&home).await.is_served().await;
     killed.kill();
     // As if the model had changed since: no successor comes to the endpoint where it lies.
+    let other = "0".repeat(20);
     for entry in home.entries() {
         let left = home.path().join(&entry);
         let extension = left.extension().expect("has one").to_os_string();
-        std::fs::rename(&left, left.with_file_name("other").with_extension(extension))
+        std::fs::rename(&left, left.with_file_name(&other).with_extension(extension))
             .expect("ours");
     }
-    std::fs::write(home.path().join("notes.txt"), "not ours to remove").expect("ours");
+    let others = ["composer.json", "composer.lock", "notes.txt"];
+    for name in others {
+        std::fs::write(home.path().join(name), "not ours to remove").expect("ours");
+    }
     let successor = Worker::ready(home.serve(&tiny_model()).args(["--idle-timeout", "0"]));
     Peer::open(&home).await.is_served().await;
     let (status, stderr) = successor.end();
     assert!(status.success(), "{status}: {stderr}");
-    assert_eq!(home.entries(), ["notes.txt"], "left behind, or removed");
+    assert_eq!(home.entries(), others, "left behind, or removed");
 }
 
 /// The card of the worker that serves here.
