@@ -25,6 +25,10 @@ pub(crate) async fn end_worker(endpoint: &Endpoint, pid: Option<u32>) -> bool {
         // It was replaced already, or what hangs is no worker.
         return false;
     }
+    if !card.is_in_reach() {
+        tracing::warn!(pid = card.pid, %endpoint, "a worker that hangs runs in another container");
+        return false;
+    }
     tracing::warn!(pid = card.pid, %endpoint, "ending a worker that hangs");
     if let Err(error) = kill(card.pid) {
         tracing::warn!(pid = card.pid, %error, "a worker that hangs cannot be ended");
@@ -120,6 +124,18 @@ mod tests {
     async fn another_process_than_that_on_the_card_is_left_alone() {
         let mut hanging = Hanging::new();
         assert!(!end_worker(&hanging.endpoint, Some(std::process::id())).await);
+        assert!(hanging.is_running());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_process_that_only_has_the_number_of_another_containers_worker_is_left_alone() {
+        let mut hanging = Hanging::new();
+        let pid = hanging.process.id();
+        let card = WorkerCard::read(&hanging.endpoint).expect("readable").expect("a card");
+        let there = WorkerCard { pid_space: Some("another boot pid:[1]".into()), ..card };
+        there.write(&hanging.endpoint).expect("ours");
+        assert!(!end_worker(&hanging.endpoint, Some(pid)).await);
         assert!(hanging.is_running());
     }
 

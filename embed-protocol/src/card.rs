@@ -33,6 +33,10 @@ const UNFINISHED_EXTENSION: &str = "json-new";
 pub struct WorkerCard {
     /// Process id.
     pub pid: u32,
+    /// Among which processes `pid` is one's number, where the system tells: see
+    /// [`WorkerCard::is_in_reach`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_space: Option<String>,
     /// Version of the worker's package.
     pub version: String,
     /// Path of the model file, to be read by a person: bytes that are no Unicode are replaced.
@@ -49,11 +53,20 @@ impl WorkerCard {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             pid: std::process::id(),
+            pid_space: pid_space(),
             version: version.to_owned(),
             model: model.to_string_lossy().into_owned(),
             started_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             endpoint: endpoint.address().to_string_lossy().into_owned(),
         }
+    }
+
+    /// Whether `pid` means the worker here as well, so that it may be ended by it. Containers may share
+    /// a directory, and machines a file system, but each has process numbers of its own: what is the
+    /// worker's in one of them may be anybody's in the other.
+    pub fn is_in_reach(&self) -> bool {
+        // Elsewhere processes are numbered once for all, and nothing is told.
+        !cfg!(target_os = "linux") || (self.pid_space.is_some() && self.pid_space == pid_space())
     }
 
     /// The card of the worker that holds the lock of `endpoint`; `None` if nobody does, or whoever
@@ -182,6 +195,20 @@ pub fn is_only_looked_at(lock: &File) -> io::Result<bool> {
     }
 }
 
+/// This boot of this machine, and the namespace in which this process has its number.
+#[cfg(target_os = "linux")]
+fn pid_space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// Nothing is told.
+#[cfg(not(target_os = "linux"))]
+fn pid_space() -> Option<String> {
+    None
+}
+
 /// A new file for this user alone.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -289,6 +316,18 @@ mod tests {
         let error = long.write(&endpoint).expect_err("too long");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_number_of_another_container_is_nobodys_here() {
+        let (_dir, endpoint) = endpoint();
+        let here = card(&endpoint);
+        assert!(here.is_in_reach());
+        let other = here.pid_space.as_ref().map(|space| space.replace("pid:[", "pid:[9"));
+        for pid_space in [other, None] {
+            assert!(!WorkerCard { pid_space, ..here.clone() }.is_in_reach());
+        }
     }
 
     #[test]

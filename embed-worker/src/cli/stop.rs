@@ -80,6 +80,10 @@ async fn stop(card: &WorkerCard, force: bool) -> anyhow::Result<Stopped> {
     if !force {
         return Err(error.context("does not stop; `--force` kills it"));
     }
+    anyhow::ensure!(
+        card.is_in_reach(),
+        "does not stop, and runs in another container or on another machine; kill it there"
+    );
     kill(card.pid)?;
     let give_up = Instant::now() + KILL_TIMEOUT;
     while still_runs(card) {
