@@ -28,9 +28,18 @@ const RETRIES_AFTER_LOSS_IN_ALL: u32 = 3;
 /// stop a whole process, as it might kill one; the bound is for a machine that stops them all.
 const RETRIES_AFTER_HANG: u32 = 32;
 
+/// How often a request is sent to the next worker of which nothing had left this process when its
+/// connection broke: it waited for credit, and cannot have done anything. The bound is for a machine
+/// on which every worker dies.
+const RETRIES_UNSENT: u32 = 32;
+
 /// How often a request that came too late for a leaving worker is sent to the next one. Nothing was
 /// begun, so this is always safe; the bound is for a machine on which every worker leaves at once.
 const RETRIES_AFTER_REFUSAL: u32 = 8;
+
+/// How long the file may take to tell the length of its vectors, for a fallback: some hundred bytes. A
+/// file system that does not answer must not keep a caller for ever.
+const WIDTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// First pause before a bulk text is offered again to a worker that is full; doubled each time.
 const OVERLOAD_PAUSE_FIRST: Duration = Duration::from_millis(10);
@@ -106,7 +115,7 @@ impl Client {
     /// Asks a worker, and another one if the first is lost.
     async fn ask(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, NoVector> {
         let deadline = Instant::now() + options.timeout;
-        let (mut losses, mut losses_in_all, mut hangs, mut refusals) = (0, 0, 0, 0);
+        let (mut losses, mut losses_in_all, mut hangs, mut unsent, mut refusals) = (0, 0, 0, 0, 0);
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
             let connection = tokio::time::timeout_at(deadline, self.supervisor.connection());
@@ -122,15 +131,21 @@ impl Client {
                 Ok(embedding) => return Ok(embedding),
                 // It said that it leaves before it had read the request.
                 Err(Failure::Lost(error)) if error.code() == ErrorCode::ShuttingDown => error,
+                Err(Failure::Unsent(_)) if unsent < RETRIES_UNSENT => {
+                    unsent += 1;
+                    continue;
+                }
                 Err(Failure::Lost(_)) if connection.hung() && hangs < RETRIES_AFTER_HANG => {
                     hangs += 1;
                     continue;
                 }
-                Err(Failure::Lost(error)) => {
+                Err(Failure::Lost(error) | Failure::Unsent(error)) => {
                     losses_in_all += 1;
                     losses += u32::from(connection.n_answered() == n_answered);
                     if losses > RETRIES_AFTER_LOSS || losses_in_all > RETRIES_AFTER_LOSS_IN_ALL {
-                        return Err(NoVector::NoWorker(self.supervisor.explain(error).await));
+                        let worker = connection.worker().pid;
+                        let error = self.supervisor.explain(error, worker).await;
+                        return Err(NoVector::NoWorker(error.of_one_text()));
                     }
                     tracing::info!(%error, "a request is sent again to a fresh worker");
                     continue;
@@ -189,8 +204,8 @@ impl Client {
             return Some(width);
         }
         let model = self.supervisor.options().model.clone();
-        let read = move || read_model_width(&model);
-        let width = tokio::task::spawn_blocking(read).await.ok().flatten();
+        let read = tokio::task::spawn_blocking(move || read_model_width(&model));
+        let width = tokio::time::timeout(WIDTH_PATIENCE, read).await.ok()?.ok().flatten();
         width.filter(|width| (1..=DIMENSIONS_MAX as u32).contains(width))
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum Failure {
     /// The connection is gone, and nobody knows what became of the request.
     /// With [`ErrorCode::ShuttingDown`] the worker has left in peace, and never began with it.
     Lost(EmbedError),
+    /// The connection is gone, and nothing of the request had left this process.
+    Unsent(EmbedError),
     /// The worker will not do it, or the deadline has passed.
     Refused(EmbedError),
 }
@@ -160,14 +162,14 @@ impl Connection {
     ) -> Result<Embedding, Failure> {
         let shared = &*self.shared;
         let spent = shared.credit.spend(options.priority, text.len()).await;
-        let spent = spent.ok_or_else(|| shared.lost())?;
+        let spent = spent.ok_or_else(|| shared.unsent())?;
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
             return Err(timed_out(options));
         }
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter { reply, _spent: spent };
-        let id = shared.in_flight().insert(waiter).map_err(|_| shared.lost())?;
+        let id = shared.in_flight().insert(waiter).map_err(|_| shared.unsent())?;
         shared.pulse.somebody_waits();
         let name = self.name.request(id);
         tracing::trace!(request = %name, bytes = text.len(), priority = ?options.priority, "sent");
@@ -181,7 +183,8 @@ impl Connection {
             deadline_ms: Some(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX)),
         };
         for frame in frames(id, text, params) {
-            shared.outbox.push(&frame).await.map_err(|_| shared.lost())?;
+            let pushed = shared.outbox.push(&frame).await;
+            pushed.map_err(|_| if request.sent { shared.lost() } else { shared.unsent() })?;
             request.sent = true;
         }
         let answer = answer.await.unwrap_or_else(|_| Err(shared.lost()));
@@ -194,7 +197,9 @@ impl Connection {
             Err(Failure::Refused(error)) => {
                 tracing::debug!(request = %name, code = %error.code(), us, "failed");
             }
-            Err(Failure::Lost(_)) => tracing::debug!(request = %name, us, "lost"),
+            Err(Failure::Lost(_) | Failure::Unsent(_)) => {
+                tracing::debug!(request = %name, us, "lost")
+            }
         }
         answer
     }
@@ -252,6 +257,10 @@ impl Shared {
 
     fn lost(&self) -> Failure {
         Failure::Lost(self.why_lost())
+    }
+
+    fn unsent(&self) -> Failure {
+        Failure::Unsent(self.why_lost())
     }
 
     /// Hands one response to whoever waits for it; an error ends the connection.

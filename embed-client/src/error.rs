@@ -14,12 +14,14 @@ pub struct EmbedError {
     code: ErrorCode,
     message: Arc<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// Whether it says nothing of other texts, though its code might.
+    is_of_one_text: bool,
 }
 
 impl EmbedError {
     /// An error without an underlying one.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into().into(), source: None }
+        Self { code, message: message.into().into(), source: None, is_of_one_text: false }
     }
 
     /// An error with its cause.
@@ -28,7 +30,8 @@ impl EmbedError {
         message: impl Into<String>,
         source: impl Error + Send + Sync + 'static,
     ) -> Self {
-        Self { code, message: message.into().into(), source: Some(Arc::new(source)) }
+        let source = Some(Arc::new(source) as Arc<dyn Error + Send + Sync>);
+        Self { code, message: message.into().into(), source, is_of_one_text: false }
     }
 
     /// A text of `bytes` bytes of UTF-8 is more than any worker takes.
@@ -58,6 +61,11 @@ impl EmbedError {
         message
     }
 
+    /// The same of a text that was lost with its worker again and again: others may still have one.
+    pub(crate) fn of_one_text(self) -> Self {
+        Self { is_of_one_text: true, ..self }
+    }
+
     /// Whether the model's file is at fault.
     pub(crate) fn blames_the_model(&self) -> bool {
         matches!(
@@ -68,6 +76,9 @@ impl EmbedError {
 
     /// Whether another text would meet the same error at once: the fault is not the text's.
     pub fn concerns_every_text(&self) -> bool {
+        if self.is_of_one_text {
+            return false;
+        }
         match self.code {
             ErrorCode::BadArgument
             | ErrorCode::ModelNotFound

@@ -24,6 +24,10 @@ mod value_type {
 
 /// The `ARCHITECTURE.embedding_length` of the GGUF file at `path`, if it can be found.
 pub(crate) fn read_model_width(path: &Path) -> Option<u32> {
+    // Asked before opening, because opening a named pipe would wait for its writer.
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
     read(BufReader::new(File::open(path).ok()?.take(BYTES_MAX))).ok()
 }
 
@@ -143,6 +147,16 @@ mod tests {
         for n_bytes in 0..found.expect("within the first page") {
             assert!(read(&head[..n_bytes]).is_err(), "of {n_bytes} bytes");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_named_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("model.gguf");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("POSIX has it");
+        assert!(made.success());
+        assert_eq!(read_model_width(&pipe), None);
     }
 
     #[test]

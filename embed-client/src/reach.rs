@@ -1,7 +1,8 @@
 //! One attempt to reach the worker of a model: connect, and start it if nobody listens.
 //!
 //! Somebody who listens and does not answer as a worker would is asked five times, then once more
-//! with patience, and then ended, so that its endpoint is free for a successor.
+//! with patience, and then ended, so that its endpoint is free for a successor. If it is not ours to end,
+//! it is asked a last time: another client may have ended it in that very moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,7 @@ pub(crate) async fn reach(
     let (mut poll, mut relaunch) = (POLL_FIRST, RELAUNCH_FIRST);
     let mut witness = None;
     let mut n_unresponsive = 0;
+    let mut was_spared = false;
     loop {
         let is_last = n_unresponsive >= CONNECT_TRIES;
         let patience = if is_last { HEALTH_PATIENCE } else { HELLO_PATIENCE };
@@ -84,7 +86,11 @@ pub(crate) async fn reach(
                 Err(NotOpened::Gone(why)) => tracing::debug!(%why, "the worker left"),
                 Err(NotOpened::Unresponsive(why)) if is_last => {
                     if !end_worker(&endpoint, there.pid).await {
-                        return Err(Unreached::ForGood(occupied(&endpoint, there.pid, &why)));
+                        if was_spared {
+                            return Err(Unreached::ForGood(occupied(&endpoint, there.pid, &why)));
+                        }
+                        was_spared = true;
+                        continue;
                     }
                     n_unresponsive = 0;
                     launch_after = Instant::now();

@@ -110,8 +110,9 @@ impl Supervisor {
                 Current::Connected(open) if !open.connection.is_closed() => {
                     return Ok(Arc::clone(&open.connection));
                 }
-                Current::Connecting(attempt) => attempt.clone(),
-                Current::Connected(_) | Current::None => {
+                // Its sender is there until its outcome is: without either, it has died.
+                Current::Connecting(attempt) if attempt.has_changed().is_ok() => attempt.clone(),
+                Current::Connecting(_) | Current::Connected(_) | Current::None => {
                     let lost = state.note_loss();
                     let attempt = self.begin(lost);
                     state.current = Current::Connecting(attempt.clone());
@@ -137,9 +138,12 @@ impl Supervisor {
         }
     }
 
-    /// `error`, with what is known of the end of the worker that this client started.
-    pub(crate) async fn explain(&self, error: EmbedError) -> EmbedError {
-        explain(&self.state, error).await
+    /// `error`, with what is known of the end of the worker of process `pid`, if it was started here.
+    pub(crate) async fn explain(&self, error: EmbedError, pid: u32) -> EmbedError {
+        let witness = lock(&self.state).witness.clone().filter(|witness| witness.pid() == pid);
+        let Some(witness) = witness else { return error };
+        let (exit, last_words) = (witness.exit().await, witness.last_words());
+        EmbedError::new(error.code(), format!("{}; the worker {exit}{last_words}", error.message()))
     }
 
     /// Starts an attempt that goes on when those who wait for it leave: the next one will want it.
@@ -171,13 +175,13 @@ impl State {
         let Current::Connected(lost) = std::mem::take(&mut self.current) else { return None };
         let connection = &lost.connection;
         let why = connection.why_lost();
-        if why.code() == ErrorCode::ShuttingDown {
-            return None;
-        }
         // A worker that is stopped from outside does not answer the texts that wait for others'; that
         // it was alive until then is enough.
         if connection.n_answered() > 0 || (connection.hung() && connection.has_lived()) {
             self.circuit.answered();
+        }
+        if why.code() == ErrorCode::ShuttingDown {
+            return None;
         }
         self.circuit.failed(Instant::now());
         self.last_fault = Some((why, Some(connection.worker().pid)));
@@ -245,13 +249,6 @@ async fn attempt(options: &ClientOptions, state: &Mutex<State>) -> Result<Reache
             }
         }
     }
-}
-
-async fn explain(state: &Mutex<State>, error: EmbedError) -> EmbedError {
-    let witness = lock(state).witness.clone();
-    let Some(witness) = witness else { return error };
-    let (exit, last_words) = (witness.exit().await, witness.last_words());
-    EmbedError::new(error.code(), format!("{}; the worker {exit}{last_words}", error.message()))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

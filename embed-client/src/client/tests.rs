@@ -22,12 +22,17 @@ struct Place {
     options: ClientOptions,
 }
 
+/// The text at which a worker dies, whatever its script.
+const POISON: &str = "poison";
+
 /// What a scripted worker does with a text.
 #[derive(Clone, Copy)]
 enum Act {
     Answer,
     Refuse(ErrorCode),
     HangUp,
+    /// Answers, and takes its leave.
+    AnswerAndLeave,
     /// Says nothing any more, on this connection.
     Hang,
 }
@@ -76,6 +81,7 @@ async fn serve(
         let response = match request {
             Request::Ping { id } => Response::Pong { id },
             Request::Hello(_) => hello(),
+            Request::Embed { text, .. } if text == POISON => return,
             Request::Embed { id, text, .. } => {
                 match script(n_texts.fetch_add(1, Ordering::Relaxed)) {
                     Act::Answer => answer(id, &text),
@@ -83,6 +89,13 @@ async fn serve(
                         Response::Error { id: Some(id), code, message: "as scripted".into() }
                     }
                     Act::HangUp => return,
+                    Act::AnswerAndLeave => {
+                        let _ = stream.send(&answer(id, &text)).await;
+                        let code = ErrorCode::ShuttingDown;
+                        let farewell = Response::Error { id: None, code, message: "bye".into() };
+                        let _ = stream.send(&farewell).await;
+                        return;
+                    }
                     Act::Hang => std::future::pending().await,
                 }
             }
@@ -151,7 +164,7 @@ async fn a_request_whose_connection_breaks_is_sent_once_more() {
 async fn a_text_that_breaks_every_connection_is_given_up() {
     let place = Place::new();
     let n_connections = place.worker(|_| Act::HangUp);
-    let error = place.client().embed("poison", &options(Priority::Interactive)).await;
+    let error = place.client().embed(POISON, &options(Priority::Interactive)).await;
     assert_eq!(error.expect_err("lost twice").code(), ErrorCode::WorkerUnavailable);
     assert_eq!(n_connections.load(Ordering::Relaxed), 2);
 }
@@ -172,7 +185,7 @@ async fn after_three_restarts_without_an_answer_callers_are_told_at_once() {
     let client = place.client();
     let options = options(Priority::Interactive);
     for _ in 0..2 {
-        client.embed("poison", &options).await.expect_err("lost twice");
+        client.embed(POISON, &options).await.expect_err("lost twice");
     }
     let n_tries = n_connections.load(Ordering::Relaxed);
     assert_eq!(n_tries, 4, "the start and three restarts");
@@ -183,6 +196,70 @@ async fn after_three_restarts_without_an_answer_callers_are_told_at_once() {
         assert!(message.contains("4 times in a row") && message.contains("ended"), "{message}");
     }
     assert_eq!(n_connections.load(Ordering::Relaxed), n_tries);
+}
+
+#[tokio::test]
+async fn a_worker_that_answered_and_left_in_peace_ends_the_row_of_failures() {
+    let place = Place::new();
+    let n_connections = place.worker(|n| match n {
+        0..3 | 4 => Act::HangUp,
+        3 => Act::AnswerAndLeave,
+        _ => Act::Answer,
+    });
+    let client = place.client();
+    let options = options(Priority::Interactive);
+    client.embed("x", &options).await.expect_err("lost twice");
+    client.embed("x", &options).await.expect("after three failures");
+    while client.is_connected() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    client.embed("x", &options).await.expect("the next failure is the first again");
+    assert_eq!(n_connections.load(Ordering::Relaxed), 6);
+}
+
+#[test]
+fn an_attempt_that_died_with_its_runtime_is_made_anew() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let place = Place::new();
+    let client = place.client();
+    let options = options(Priority::Interactive);
+    let identity = ModelIdentity::of_file(&place.options.model).expect("is there");
+    let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
+    runtime().block_on(async {
+        // Connects, and is never introduced to.
+        let _silent = UnixListener::bind(endpoint.address()).expect("binds");
+        let soon = EmbedOptions { timeout: Duration::from_millis(10), ..options };
+        let error = client.embed("x", &soon).await.expect_err("too soon");
+        assert_eq!(error.code(), ErrorCode::Timeout);
+    });
+    std::fs::remove_file(endpoint.address()).expect("ours");
+    runtime().block_on(async {
+        place.worker(|_| Act::Answer);
+        assert_eq!(client.embed("four", &options).await.expect("a vector").vector, [4.0]);
+    });
+}
+
+#[tokio::test]
+async fn a_worker_that_another_client_ended_first_is_not_taken_for_somebody_else() {
+    let place = Place::new();
+    let identity = ModelIdentity::of_file(&place.options.model).expect("is there");
+    let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
+    let listener = UnixListener::bind(endpoint.address()).expect("binds");
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        // Five tries and the health check; then, without a card of the first, its successor.
+        while let Ok((stream, _)) = listener.accept().await {
+            if silent.len() < 6 {
+                silent.push(stream);
+            } else {
+                let stream = Framed::new(stream, MessageCodec::default());
+                tokio::spawn(serve(stream, |_| Act::Answer, Arc::default()));
+            }
+        }
+    });
+    let embedding = place.client().embed("four", &options(Priority::Interactive)).await;
+    assert_eq!(embedding.expect("a vector").vector, [4.0]);
 }
 
 #[tokio::test]
@@ -389,6 +466,19 @@ async fn many_texts_keep_their_order_and_their_own_errors() {
             Err(error) => assert_eq!((n, error.code()), (7, ErrorCode::TextTooLong)),
         }
     }
+}
+
+#[tokio::test]
+async fn a_text_that_kills_its_workers_does_not_fail_those_that_were_not_yet_sent() {
+    let place = Place::new();
+    place.worker(|_| Act::Answer);
+    let mut texts: Vec<_> = (0..1000).map(|_| Ok("four".to_owned())).collect();
+    texts[0] = Ok(POISON.to_owned());
+    let results = place.client().embed_many(texts, &options(Priority::Bulk), drop).await;
+    let error = results[0].as_ref().expect_err("lost with two workers");
+    assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
+    // Those before were under way with it.
+    assert!(results[256..].iter().all(Result::is_ok));
 }
 
 #[tokio::test]

@@ -86,6 +86,13 @@ fn lost(failure: Result<Embedding, Failure>) -> EmbedError {
     }
 }
 
+fn unsent(failure: Result<Embedding, Failure>) -> EmbedError {
+    match failure {
+        Err(Failure::Unsent(error)) => error,
+        other => panic!("not unsent: {other:?}"),
+    }
+}
+
 fn refused<T: std::fmt::Debug>(failure: Result<T, Failure>) -> EmbedError {
     match failure {
         Err(Failure::Refused(error)) => error,
@@ -151,7 +158,22 @@ async fn a_connection_that_ends_fails_all_requests_once_and_takes_no_more() {
         assert_eq!(lost(request.await.expect("no panic")).code(), ErrorCode::WorkerUnavailable);
     }
     assert!(connection.is_closed());
-    lost(embed(&connection, "late").await.expect("no panic"));
+    unsent(embed(&connection, "late").await.expect("no panic"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waited_for_credit_is_told_from_one_that_was_sent() {
+    let (connection, mut peer) = connected().await;
+    let sent: Vec<_> = (0..IN_FLIGHT_MAX).map(|_| embed(&connection, "x")).collect();
+    let waiting = embed(&connection, "y");
+    for _ in 0..IN_FLIGHT_MAX {
+        receive_text(&mut peer).await;
+    }
+    drop(peer);
+    assert_eq!(unsent(waiting.await.expect("no panic")).code(), ErrorCode::WorkerUnavailable);
+    for request in sent {
+        lost(request.await.expect("no panic"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

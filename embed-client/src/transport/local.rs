@@ -33,7 +33,9 @@ pub(super) async fn connect(
     patience: Duration,
 ) -> Result<Reached, Unreachable> {
     let key = super::key::read(&endpoint.pipe_path())?.ok_or(Unreachable::NobodyListens)?;
-    let mut stream = open(endpoint).await?;
+    // All instances of a pipe are taken when a worker hangs, and nothing else ends the wait for one.
+    let opened = tokio::time::timeout(patience, open(endpoint)).await;
+    let mut stream = opened.map_err(|_| Unreachable::Silent { pid: key.pid })??;
     super::proof::exchange(&mut stream, &key, patience).await?;
     Ok(Reached { stream: Either::Left(stream), pid: Some(key.pid) })
 }
