@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -144,18 +144,23 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
 /// it will tell.
 const OPENED_MAX: u32 = 3;
 
+/// How long it may take until it is not opened once more. A file that goes on being written is refused
+/// after three seconds each time, and whoever started this worker waits ten for its first line.
+const OPEN_PATIENCE: Duration = Duration::from_secs(3);
+
 /// The engine, the watch over its file, and what is signalled when that finds the file unsound.
 type Opened = (Engine, Arc<Watch>, Arc<Notify>);
 
 /// Opens the model. What is wrong with a file that somebody changes meanwhile may be right a moment
 /// later, and the other way round.
 fn open(model: &Path, args: &ServeArgs) -> Result<Opened, Failure> {
-    let mut times = 0;
+    let (mut times, began) = (0, Instant::now());
     loop {
         let before = FileIdentity::of_path(model).ok();
         let opened = open_once(model, args);
         times += 1;
-        if times == OPENED_MAX || FileIdentity::of_path(model).ok() == before {
+        let is_last = times == OPENED_MAX || began.elapsed() >= OPEN_PATIENCE;
+        if is_last || FileIdentity::of_path(model).ok() == before {
             return opened;
         }
         tracing::info!("the model file has changed while it was opened");

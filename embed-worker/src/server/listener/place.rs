@@ -120,10 +120,15 @@ fn is_still_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Windows does not remove the name of a file that is open.
-#[cfg(not(unix))]
-fn is_still_at(_file: &File, path: &Path) -> bool {
-    path.exists()
+/// Whether `file` is still what `path` names: Windows 10 and later let go of a name at once, too.
+#[cfg(windows)]
+fn is_still_at(file: &File, path: &Path) -> bool {
+    use winapi_util::file::{Information, information};
+    let id = |found: Information| (found.volume_serial_number(), found.file_index());
+    match (information(file), File::open(path).and_then(|theirs| information(&theirs))) {
+        (Ok(ours), Ok(theirs)) => id(ours) == id(theirs),
+        _ => false,
+    }
 }
 
 /// What [`replace`] writes before it has the name: readers never see half of a file.
