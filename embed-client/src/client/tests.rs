@@ -22,9 +22,6 @@ struct Place {
     options: ClientOptions,
 }
 
-/// The text at which a worker dies, whatever its script.
-const POISON: &str = "poison";
-
 /// What a scripted worker does with a text.
 #[derive(Clone, Copy)]
 enum Act {
@@ -81,7 +78,6 @@ async fn serve(
         let response = match request {
             Request::Ping { id } => Response::Pong { id },
             Request::Hello(_) => hello(),
-            Request::Embed { text, .. } if text == POISON => return,
             Request::Embed { id, text, .. } => {
                 match script(n_texts.fetch_add(1, Ordering::Relaxed)) {
                     Act::Answer => answer(id, &text),
@@ -164,8 +160,10 @@ async fn a_request_whose_connection_breaks_is_sent_once_more() {
 async fn a_text_that_breaks_every_connection_is_given_up() {
     let place = Place::new();
     let n_connections = place.worker(|_| Act::HangUp);
-    let error = place.client().embed(POISON, &options(Priority::Interactive)).await;
-    assert_eq!(error.expect_err("lost twice").code(), ErrorCode::WorkerUnavailable);
+    let error = place.client().embed("poison", &options(Priority::Interactive)).await;
+    let error = error.expect_err("lost twice");
+    assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
+    assert!(!error.concerns_every_text(), "the rest of an array is still to be sent");
     assert_eq!(n_connections.load(Ordering::Relaxed), 2);
 }
 
@@ -185,7 +183,7 @@ async fn after_three_restarts_without_an_answer_callers_are_told_at_once() {
     let client = place.client();
     let options = options(Priority::Interactive);
     for _ in 0..2 {
-        client.embed(POISON, &options).await.expect_err("lost twice");
+        client.embed("poison", &options).await.expect_err("lost twice");
     }
     let n_tries = n_connections.load(Ordering::Relaxed);
     assert_eq!(n_tries, 4, "the start and three restarts");
@@ -414,6 +412,7 @@ async fn without_a_worker_all_who_wait_get_the_same_error() {
         let error = error.expect_err("no worker");
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
         assert!(error.message().contains("/no/such/embed-worker"), "{}", error.message());
+        assert!(error.concerns_every_text());
     }
 }
 
@@ -466,19 +465,6 @@ async fn many_texts_keep_their_order_and_their_own_errors() {
             Err(error) => assert_eq!((n, error.code()), (7, ErrorCode::TextTooLong)),
         }
     }
-}
-
-#[tokio::test]
-async fn a_text_that_kills_its_workers_does_not_fail_those_that_were_not_yet_sent() {
-    let place = Place::new();
-    place.worker(|_| Act::Answer);
-    let mut texts: Vec<_> = (0..1000).map(|_| Ok("four".to_owned())).collect();
-    texts[0] = Ok(POISON.to_owned());
-    let results = place.client().embed_many(texts, &options(Priority::Bulk), drop).await;
-    let error = results[0].as_ref().expect_err("lost with two workers");
-    assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
-    // Those before were under way with it.
-    assert!(results[256..].iter().all(Result::is_ok));
 }
 
 #[tokio::test]
