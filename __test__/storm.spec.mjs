@@ -38,6 +38,8 @@ test('a worker stopped again and again, and never continued', unix, (t) => weath
 
 test('connections cut in the middle of a frame', unix, (t) => weather(t, 'cut', 5))
 
+test('the model cut, replaced and rewritten', unix, (t) => weather(t, 'truncate', 6))
+
 test('garbage towards clients, towards the worker, and from strangers', unix, (t) => weather(t, 'garbage', 5))
 
 test('no garbage, whole or cut, keeps a worker from its other clients', unix, async () => {

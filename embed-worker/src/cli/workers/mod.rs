@@ -4,6 +4,7 @@
 //! takes: nothing is sent to a socket in a directory that others may enter, or to another user's
 //! process.
 
+mod reach;
 mod visit;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use embed_protocol::{Request, Response, StatsSnapshot, WorkerCard, WorkerHello, 
 use futures_util::future::join_all;
 use serde::Serialize;
 
-pub(super) use visit::{Foreign, Visit};
+pub(super) use reach::Foreign;
+pub(super) use visit::Visit;
 
 /// How long a worker may take to answer before it counts as one that does not: it answers past every
 /// queue, in a fraction of a millisecond.

@@ -183,6 +183,51 @@ async fn stop_waits_until_what_was_asked_is_answered() {
     worker.leaves(&home);
 }
 
+#[test]
+fn a_worker_that_listens_on_tcp_is_seen_and_stopped_like_any_other() {
+    let home = Home::new();
+    let mut command = home.serve(&tiny_model());
+    command.args(["--idle-timeout", "30"]).env("EMBED_TRANSPORT", "tcp");
+    let worker = Worker::ready(&mut command);
+    let row = &json(&home, &["ps", "--json"])[0];
+    assert_eq!((&row["pid"], &row["health"]), (&worker.pid().into(), &"ok".into()), "{row}");
+    assert_eq!(json(&home, &["stats", "--json"])[0]["stats"]["protocol_errors"], 0);
+    told(&home, &["stop", "--all"], 0);
+    worker.leaves(&home);
+}
+
+/// Whoever is there after a worker has lost its port is told nothing, and nobody is killed for it.
+#[cfg(unix)]
+#[test]
+fn a_port_that_is_somebody_elses_is_told_nothing() {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let mut command = home.serve(&tiny_model());
+    command.args(["--idle-timeout", "30"]).env("EMBED_TRANSPORT", "tcp");
+    let mut worker = Worker::ready(&mut command);
+    let path = home.endpoint().tcp_path();
+    let key = std::fs::read(&path).expect("a key");
+    let mut key = embed_protocol::secret::KeyFile::from_bytes(&key).expect("a key");
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    key.port = stranger.local_addr().expect("a port").port();
+    std::fs::write(&path, key.to_bytes()).expect("ours");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = stranger.accept().expect("somebody comes");
+        let mut nonce = [0; 32];
+        stream.read_exact(&mut nonce).expect("a nonce");
+        stream.write_all(&[7; 64]).expect("they listen");
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    });
+    let output = run(&home, &["stop", "--all", "--force"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(heard.join().expect("no panic").is_empty(), "told more than a nonce");
+    assert!(worker.is_running(), "killed");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_worker_that_hangs_is_told_of_and_stopped_by_force_alone() {

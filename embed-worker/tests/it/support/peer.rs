@@ -98,13 +98,11 @@ impl Peer {
         self.embed_with(id, text, EmbedParams::default()).await;
     }
 
-    /// Asks for the vector of a short text; false if the worker has closed the connection.
-    pub(crate) async fn may_embed(&mut self, id: u64, text: &str) -> bool {
+    /// The same of a worker that may have closed the connection; says whether it has not.
+    pub(crate) async fn embed_while_open(&mut self, id: u64, text: &str) -> bool {
         let params = EmbedParams::default();
-        self.frames
-            .send(&Request::Embed { id, text: text.into(), more: false, params })
-            .await
-            .is_ok()
+        let request = Request::Embed { id, text: text.into(), more: false, params };
+        self.frames.send(&request).await.is_ok()
     }
 
     pub(crate) async fn embed_with(&mut self, id: u64, text: &str, params: EmbedParams) {
