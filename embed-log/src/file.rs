@@ -78,6 +78,14 @@ impl RotatingFile {
         if lock.try_lock().is_err() {
             return Ok(());
         }
+        let done = self.shift();
+        // And not only by closing it: a child that this process is just starting has it open as well.
+        lock.unlock()?;
+        done
+    }
+
+    /// Every file becomes one older. The lock must be held.
+    fn shift(&self) -> io::Result<()> {
         // Another may have put it aside since we looked.
         if self.path.metadata()?.len() <= self.bytes_max / 2 {
             return Ok(());
@@ -146,7 +154,7 @@ mod tests {
         stopped.try_lock().expect("nobody has it");
         let written = (0..100).filter(|_| file.append(b"line 0000\n").is_ok()).count();
         assert_eq!(written, 6, "twice its size");
-        drop(stopped);
+        stopped.unlock().expect("ours");
         file.append(b"line 0001\n").expect("it can be put aside again");
         assert_eq!(lines(&file.path), ["line 0001"]);
         assert_eq!(lines(&file.old(1)).len(), 6);
@@ -179,7 +187,11 @@ mod tests {
             let file = shared(path.into());
             for n in 0..LINES {
                 let line = format!("{} {n} {}\n", std::process::id(), "x".repeat(n % 100));
-                file.append(line.as_bytes()).expect("ours");
+                // The other may be kept from its turn just while it puts the file aside.
+                while let Err(error) = file.append(line.as_bytes()) {
+                    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+                    std::thread::yield_now();
+                }
             }
             return;
         }
@@ -198,7 +210,7 @@ mod tests {
         }
         let files = (1..=100).rev().map(|n| file.old(n)).filter(|path| path.exists());
         let files: Vec<PathBuf> = files.chain([file.path.clone()]).collect();
-        assert!(files.len() > 10 && files.len() < 100, "{} files", files.len());
+        assert!(files.len() > 5 && files.len() < 100, "{} files", files.len());
         let all: Vec<String> = files.iter().flat_map(|path| lines(path)).collect();
         for writer in &writers {
             let prefix = format!("{} ", writer.id());
@@ -220,7 +232,7 @@ mod tests {
         for path in &files {
             // One line of each process may come to a file that is just put aside.
             let bytes = path.metadata().expect("is there").len();
-            assert!(bytes <= 10_000 + 2 * 120, "{bytes} bytes");
+            assert!(bytes <= OVERFLOW * 10_000 + 2 * 120, "{bytes} bytes");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn connect(card: &WorkerCard) -> anyhow::Result<Stream> {
     Ok(Either::Left(stream))
 }
 
-/// The key at `path`, if the worker of `card` has left one. The directory is the user's alone.
+/// The key at `path`, if the worker of `card` has left one.
 fn key(path: &Path, card: &WorkerCard) -> anyhow::Result<Option<KeyFile>> {
     let key = KeyFile::read(path).with_context(|| format!("key `{}`", path.display()))?;
     let Some(key) = key else { return Ok(None) };
