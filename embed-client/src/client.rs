@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use embed_protocol::{DIMENSIONS_MAX, ErrorCode, Priority, TEXT_BYTES_MAX, Timings};
-use tokio::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::batch;
 use crate::connection::Failure;
@@ -15,27 +16,7 @@ use crate::fallback::hash_embedding;
 use crate::model_width::read_model_width;
 use crate::options::{ClientOptions, EmbedOptions, Fallback};
 use crate::supervisor::Supervisor;
-
-/// How often a request is sent again whose connection broke before any text was answered on it after
-/// this one. Once: a text that kills a worker must not kill them all.
-const RETRIES_AFTER_LOSS: u32 = 1;
-
-/// How often it is sent again in all, where others were answered meanwhile and it most likely stood
-/// behind them in the queue. A text that kills workers has killed four by then.
-const RETRIES_AFTER_LOSS_IN_ALL: u32 = 3;
-
-/// How often a request that waited for a worker which hangs is sent to the next one. A text does not
-/// stop a whole process, as it might kill one; the bound is for a machine that stops them all.
-const RETRIES_AFTER_HANG: u32 = 32;
-
-/// How often a request is sent to the next worker of which nothing had left this process when its
-/// connection broke: it waited for credit, and cannot have done anything. The bound is for a machine
-/// on which every worker dies.
-const RETRIES_UNSENT: u32 = 32;
-
-/// How often a request that came too late for a leaving worker is sent to the next one. Nothing was
-/// begun, so this is always safe; the bound is for a machine on which every worker leaves at once.
-const RETRIES_AFTER_REFUSAL: u32 = 8;
+use crate::tries::{Tries, Try};
 
 /// How long the file may take to tell the length of its vectors, for a fallback: some hundred bytes. A
 /// file system that does not answer must not keep a caller for ever.
@@ -74,12 +55,14 @@ impl NoVector {
 #[derive(Clone, Debug)]
 pub struct Client {
     supervisor: Arc<Supervisor>,
+    /// Held by the one text that is tried again though it may have killed a worker.
+    suspects: Arc<Mutex<()>>,
 }
 
 impl Client {
     /// A client that will connect when it is first used.
     pub fn new(options: ClientOptions) -> Self {
-        Self { supervisor: Arc::new(Supervisor::new(options)) }
+        Self { supervisor: Arc::new(Supervisor::new(options)), suspects: Arc::default() }
     }
 
     /// Whether it holds an open connection.
@@ -115,60 +98,62 @@ impl Client {
     /// Asks a worker, and another one if the first is lost.
     async fn ask(&self, text: &str, options: &EmbedOptions) -> Result<Embedding, NoVector> {
         let deadline = Instant::now() + options.timeout;
-        let (mut losses, mut losses_in_all, mut hangs, mut unsent, mut refusals) = (0, 0, 0, 0, 0);
+        let unreached = |_| {
+            let message = format!("worker: not reached within {:?}", options.timeout);
+            NoVector::NoWorker(EmbedError::new(ErrorCode::Timeout, message))
+        };
+        let mut tries = Tries::default();
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
-            let connection = tokio::time::timeout_at(deadline, self.supervisor.connection());
-            let connection = match connection.await {
-                Ok(connection) => connection.map_err(NoVector::of_unreached)?,
-                Err(_) => {
-                    let message = format!("worker: not reached within {:?}", options.timeout);
-                    return Err(NoVector::NoWorker(EmbedError::new(ErrorCode::Timeout, message)));
-                }
+            // Held until this try has its end.
+            let _alone = if tries.is_suspect() {
+                Some(timeout_at(deadline, self.suspects.lock()).await.map_err(unreached)?)
+            } else {
+                None
             };
+            let connection = timeout_at(deadline, self.supervisor.connection());
+            let connection =
+                connection.await.map_err(unreached)?.map_err(NoVector::of_unreached)?;
             let n_answered = connection.n_answered();
-            let error = match connection.embed(text, options, deadline).await {
+            let (last, error) = match connection.embed(text, options, deadline).await {
                 Ok(embedding) => return Ok(embedding),
+                Err(Failure::Refused(error)) => match error.code() {
+                    ErrorCode::ShuttingDown => (Try::Farewell, error),
+                    // An interactive caller wants to know at once; bulk work can wait its turn.
+                    ErrorCode::Overloaded if options.priority == Priority::Bulk => {
+                        let resume = Instant::now() + pause;
+                        if resume >= deadline {
+                            return Err(NoVector::Refused(error));
+                        }
+                        tokio::time::sleep_until(resume).await;
+                        pause = (pause * 2).min(OVERLOAD_PAUSE_MAX);
+                        continue;
+                    }
+                    _ => return Err(NoVector::Refused(error)),
+                },
                 // It said that it leaves before it had read the request.
-                Err(Failure::Lost(error)) if error.code() == ErrorCode::ShuttingDown => error,
-                Err(Failure::Unsent(_)) if unsent < RETRIES_UNSENT => {
-                    unsent += 1;
-                    continue;
+                Err(Failure::Lost(error)) if error.code() == ErrorCode::ShuttingDown => {
+                    (Try::Farewell, error)
                 }
-                Err(Failure::Lost(_)) if connection.hung() && hangs < RETRIES_AFTER_HANG => {
-                    hangs += 1;
-                    continue;
+                Err(Failure::Unsent(error)) => (Try::Unsent, error),
+                Err(Failure::Lost(error)) if connection.hung() => (Try::Hung, error),
+                Err(Failure::Lost(error)) => {
+                    (Try::Died { others_answered: connection.n_answered() > n_answered }, error)
                 }
-                Err(Failure::Lost(error) | Failure::Unsent(error)) => {
-                    losses_in_all += 1;
-                    losses += u32::from(connection.n_answered() == n_answered);
-                    if losses > RETRIES_AFTER_LOSS || losses_in_all > RETRIES_AFTER_LOSS_IN_ALL {
-                        let worker = connection.worker().pid;
-                        let error = self.supervisor.explain(error, worker).await;
-                        return Err(NoVector::NoWorker(error.of_one_text()));
-                    }
-                    tracing::info!(%error, "a request is sent again to a fresh worker");
-                    continue;
-                }
-                Err(Failure::Refused(error)) => error,
             };
-            match error.code() {
-                ErrorCode::ShuttingDown if refusals < RETRIES_AFTER_REFUSAL => {
-                    refusals += 1;
-                    self.supervisor.retire(&connection);
-                }
-                ErrorCode::ShuttingDown => return Err(NoVector::NoWorker(error)),
-                // An interactive caller wants to know at once; bulk work can wait its turn.
-                ErrorCode::Overloaded if options.priority == Priority::Bulk => {
-                    let resume = Instant::now() + pause;
-                    if resume >= deadline {
-                        return Err(NoVector::Refused(error));
-                    }
-                    tokio::time::sleep_until(resume).await;
-                    pause = (pause * 2).min(OVERLOAD_PAUSE_MAX);
-                }
-                _ => return Err(NoVector::Refused(error)),
+            if last == Try::Farewell {
+                self.supervisor.retire(&connection);
             }
+            if !tries.another_after(last) {
+                return Err(NoVector::NoWorker(match last {
+                    Try::Farewell => error,
+                    Try::Died { .. } | Try::Hung | Try::Unsent => {
+                        let worker = connection.worker().pid;
+                        self.supervisor.explain(error, worker).await.of_one_text()
+                    }
+                }));
+            }
+            tracing::info!(%error, ?last, "a text is sent to another worker");
         }
     }
 

@@ -135,6 +135,8 @@ async fn launch_within(
             Err(NotLaunched::Refused(EmbedError::new(code, message)))
         }
         Err(source) => {
+            // Whatever it is, nobody will talk to it.
+            let _ = kill(pid);
             let line = line.chars().take(200).collect();
             Err(unavailable(LaunchError::Unintelligible { worker: worker.clone(), line, source }))
         }

@@ -26,6 +26,7 @@ mod batch;
 mod fallback;
 mod model_width;
 mod supervisor;
+mod tries;
 
 mod circuit;
 mod reach;

@@ -120,6 +120,8 @@ pub(crate) async fn reach(
         }
         let now = Instant::now();
         if now >= give_up {
+            // Whoever holds the lock all that time and does not listen hangs in its start.
+            end_worker(&endpoint, None).await;
             return Err(Unreached::ForNow(EmbedError::new(
                 ErrorCode::WorkerUnavailable,
                 format!("worker at `{endpoint}`: could not be reached within {START_TIMEOUT:?}"),

@@ -41,7 +41,7 @@ pub struct WorkerCard {
     pub version: String,
     /// Path of the model file, to be read by a person: bytes that are no Unicode are replaced.
     pub model: String,
-    /// When the worker began to listen, in milliseconds since 1970.
+    /// When the worker took its endpoint, in milliseconds since 1970.
     pub started_ms: u64,
     /// Where it listens: see [`Endpoint::at`].
     pub endpoint: String,

@@ -8,12 +8,22 @@ pub const QUEUE_JOBS_MAX: usize = 16_384;
 /// Bytes of text that may wait at once, over all connections; a sixth of the worker's memory.
 pub const QUEUE_TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How many of these may be bulk work: the rest is for who waits for an answer.
+pub const QUEUE_BULK_JOBS_MAX: usize = QUEUE_JOBS_MAX / 8 * 7;
+
+/// How many of these bytes may be bulk work's.
+pub const QUEUE_BULK_TEXT_BYTES_MAX: usize = QUEUE_TEXT_BYTES_MAX / 4 * 3;
+
 /// Bytes of texts whose last part has not arrived, over all connections.
 pub const UNFINISHED_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Connections at once: more than a user has programs, and 256 pairs of buffers are some 32 MB at
 /// the very worst.
 pub const CONNECTIONS_MAX: usize = 256;
+
+/// Files and sockets that the worker wants to be able to hold open: one for each connection, some of
+/// strangers, and its own. Systems give a program 256 (macOS) or 1,024.
+pub const DESCRIPTORS_WANTED: u64 = 512;
 
 /// Tokens of one batch of bulk work.
 ///

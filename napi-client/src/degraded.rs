@@ -27,6 +27,7 @@ pub(crate) fn mark(env: &Env, vector: &mut Object, degraded: &Degraded) -> Resul
     let process: Object = global(env, "process")?;
     let emit_warning: Function<FnArgs<(String, Object)>, Unknown> =
         property(env, process, "emitWarning")?;
-    emit_warning.bind(process)?.call((message, options).into())?;
+    // Who made `emitWarning` throw does not want warnings; the vector is marked anyway.
+    let _ = emit_warning.bind(process)?.call((message, options).into());
     Ok(())
 }

@@ -22,6 +22,9 @@ struct Place {
     options: ClientOptions,
 }
 
+/// A text that ends every connection, whatever the script.
+const POISON: &str = "kills its worker";
+
 /// What a scripted worker does with a text.
 #[derive(Clone, Copy)]
 enum Act {
@@ -78,6 +81,7 @@ async fn serve(
         let response = match request {
             Request::Ping { id } => Response::Pong { id },
             Request::Hello(_) => hello(),
+            Request::Embed { text, .. } if text == POISON => return,
             Request::Embed { id, text, .. } => {
                 match script(n_texts.fetch_add(1, Ordering::Relaxed)) {
                     Act::Answer => answer(id, &text),
@@ -353,6 +357,22 @@ async fn a_text_that_only_waited_behind_others_is_sent_again_more_than_once() {
         assert_eq!(embedding.expect("a vector").vector, [4.0]);
     }
     assert_eq!(n_connections.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_text_that_kills_does_not_take_its_neighbours_with_it() {
+    let place = Place::new();
+    place.worker(|_| Act::Answer);
+    let client = place.client();
+    let options = options(Priority::Bulk);
+    let texts: Vec<_> = (0..40).map(|n| if n == 7 { POISON } else { "harmless" }).collect();
+    let results = join_all(texts.iter().map(|text| client.embed(text, &options))).await;
+    for (text, result) in texts.iter().zip(results) {
+        match result {
+            Ok(embedding) => assert_eq!(embedding.vector, [text.len() as f32]),
+            Err(error) => assert_eq!(*text, POISON, "{}", error.message()),
+        }
+    }
 }
 
 #[tokio::test]

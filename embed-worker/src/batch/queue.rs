@@ -8,7 +8,9 @@ use embed_protocol::{ErrorCode, Priority};
 
 use super::job::{Failure, Job};
 use super::lane::Lane;
-use crate::config::{QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX};
+use crate::config::{
+    QUEUE_BULK_JOBS_MAX, QUEUE_BULK_TEXT_BYTES_MAX, QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX,
+};
 
 /// A job that was not taken, and why.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Queue {
     /// Takes `job` if there is room.
     pub(super) fn push(&self, job: Job) -> Result<(), Box<Rejected>> {
         let mut state = self.state();
-        if let Some(failure) = state.refusal(job.text.len()) {
+        if let Some(failure) = state.refusal(job.priority(), job.text.len()) {
             return Err(Box::new(Rejected { job, failure }));
         }
         state.text_bytes += job.text.len();
@@ -142,18 +144,23 @@ impl State {
     }
 
     /// Why a text of `bytes` bytes cannot be taken, if it cannot.
-    fn refusal(&self, bytes: usize) -> Option<Failure> {
+    fn refusal(&self, lane: Priority, bytes: usize) -> Option<Failure> {
         if self.closed {
             return Some(Failure::shutting_down());
         }
+        // An interactive text finds room however much bulk work waits.
+        let (jobs_max, bytes_max) = match lane {
+            Priority::Interactive => (QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX),
+            Priority::Bulk => (QUEUE_BULK_JOBS_MAX, QUEUE_BULK_TEXT_BYTES_MAX),
+        };
         let jobs = self.interactive.len() + self.bulk.len();
-        if jobs >= QUEUE_JOBS_MAX {
-            let message = format!("queue: holds {jobs} texts, at most {QUEUE_JOBS_MAX} may wait");
+        if jobs >= jobs_max {
+            let message = format!("queue: holds {jobs} texts, at most {jobs_max} may wait");
             return Some(Failure::new(ErrorCode::Overloaded, message));
         }
-        if self.text_bytes + bytes > QUEUE_TEXT_BYTES_MAX {
+        if self.text_bytes + bytes > bytes_max {
             let message = format!(
-                "queue: holds {} bytes of text, {bytes} more would pass the limit of {QUEUE_TEXT_BYTES_MAX}",
+                "queue: holds {} bytes of text, {bytes} more would pass the limit of {bytes_max}",
                 self.text_bytes
             );
             return Some(Failure::new(ErrorCode::Overloaded, message));
@@ -210,27 +217,41 @@ mod tests {
     #[test]
     fn the_last_job_that_fits_is_taken_and_the_next_is_refused() {
         let queue = Queue::default();
-        for _ in 0..QUEUE_JOBS_MAX {
+        let refused = |lane, most: usize| {
+            let rejected = queue.push(job("", lane).0).expect_err("full");
+            assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
+            let message = rejected.failure.message;
+            assert!(message.contains(&most.to_string()), "{message}");
+        };
+        for _ in 0..QUEUE_BULK_JOBS_MAX {
             queue.push(job("", Priority::Bulk).0).expect("room");
         }
-        let rejected = queue.push(job("", Priority::Interactive).0).expect_err("full");
-        assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
-        assert!(rejected.failure.message.contains("16384"), "{}", rejected.failure.message);
+        refused(Priority::Bulk, QUEUE_BULK_JOBS_MAX);
+        for _ in QUEUE_BULK_JOBS_MAX..QUEUE_JOBS_MAX {
+            queue.push(job("", Priority::Interactive).0).expect("room kept for it");
+        }
+        refused(Priority::Interactive, QUEUE_JOBS_MAX);
         queue.pop(Priority::Bulk).expect("a job");
         queue.push(job("", Priority::Interactive).0).expect("room again");
     }
 
     #[test]
-    fn bytes_are_counted_in_and_out() {
+    fn bytes_are_counted_in_and_out_and_some_are_kept_for_who_waits() {
         let queue = Queue::default();
-        let half = "x".repeat(QUEUE_TEXT_BYTES_MAX / 2);
-        queue.push(job(&half, Priority::Bulk).0).expect("room");
-        queue.push(job(&half, Priority::Interactive).0).expect("room");
+        let of_bytes = |bytes: usize| "x".repeat(bytes);
+        let third = of_bytes(QUEUE_BULK_TEXT_BYTES_MAX / 3);
+        for _ in 0..3 {
+            queue.push(job(&third, Priority::Bulk).0).expect("room");
+        }
         let rejected = queue.push(job("x", Priority::Bulk).0).expect_err("full");
         assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
-        queue.push(job("", Priority::Bulk).0).expect("an empty text has no bytes");
-        queue.pop(Priority::Interactive).expect("a job");
-        queue.push(job(&half, Priority::Bulk).0).expect("room again");
+        let kept = of_bytes(QUEUE_TEXT_BYTES_MAX - QUEUE_BULK_TEXT_BYTES_MAX);
+        queue.push(job(&kept, Priority::Interactive).0).expect("room kept for it");
+        let rejected = queue.push(job("x", Priority::Interactive).0).expect_err("full");
+        assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
+        queue.push(job("", Priority::Interactive).0).expect("an empty text has no bytes");
+        queue.pop(Priority::Bulk).expect("a job");
+        queue.push(job(&third, Priority::Interactive).0).expect("room again");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::config::IDLE_TIMEOUT;
 use crate::engine::{Engine, EngineError};
 use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
-use crate::server::{Claim, Claimed, Ready, Service, serve, sweep};
+use crate::server::{Claim, Claimed, Ready, Service, serve, sweep, want_descriptors};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -90,6 +90,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             Endpoint::for_model(&identity, env!("CARGO_PKG_VERSION"))
         }
     };
+    want_descriptors();
     // The lock before the model: of many workers that are started at once, all but one leave here.
     let claim = match Claim::take(&endpoint, args.transport).map_err(|error| unavailable(&error))? {
         Claimed::Ours(claim) => claim,
@@ -101,6 +102,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+    // Before anything that may take long: of one who hangs it must be known who it is.
+    leave_card(&endpoint, &model);
     let (engine, watch, unsound) =
         open(&model, args).map_err(|failure| of_file(&model, failure))?;
     tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
@@ -112,7 +115,6 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| unavailable(&error))?;
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
-        leave_card(&endpoint, &model);
         let ready = Ready::here(&listener);
         let dir = endpoint.dir().to_owned();
         let service = Service::new(hello, batcher);

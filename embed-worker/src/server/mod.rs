@@ -6,6 +6,7 @@
 mod answers;
 mod assembly;
 mod connection;
+mod descriptors;
 mod figures;
 mod histogram;
 mod lease;
@@ -29,6 +30,7 @@ use listener::Stream;
 use strangers::{Strangers, recognize};
 
 pub use connection::serve_connection;
+pub use descriptors::want_descriptors;
 pub use lease::Leases;
 pub use listener::{BindError, Claim, Claimed, Listener, sweep};
 
