@@ -136,7 +136,7 @@ async fn is_left_to_a_successor(peer: &mut Peer) -> String {
     ask(peer, 7, "one more").await;
     let (id, code, message) = peer.error().await;
     assert_eq!((id, code), (Some(7), ErrorCode::ShuttingDown), "{message}");
-    assert_eq!(peer.next().await, None);
+    peer.is_taken_leave_of().await;
     message
 }
 

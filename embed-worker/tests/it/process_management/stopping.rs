@@ -3,7 +3,7 @@
 use embed_protocol::{EmbedParams, ErrorCode, Priority, Request, Response};
 
 use super::{a_moment, serve};
-use crate::support::peer::Peer;
+use crate::support::peer::{Peer, is_farewell};
 use crate::support::worker::{Home, Worker, tiny_model};
 
 /// Far more bytes of answers than the system keeps for one who does not read.
@@ -46,18 +46,7 @@ async fn shut_down(home: &Home) {
     let mut peer = Peer::open(home).await;
     peer.send(&Request::Shutdown { id: 5 }).await;
     assert_eq!(peer.next().await, Some(Response::Pong { id: 5 }));
-    is_taken_leave_of(&mut peer).await;
-}
-
-/// Fails unless all that is still said is that the worker leaves.
-async fn is_taken_leave_of(peer: &mut Peer) {
-    let last = peer.next().await;
-    assert!(is_farewell(last.as_ref()), "{last:?}");
-    assert_eq!(peer.next().await, None);
-}
-
-fn is_farewell(response: Option<&Response>) -> bool {
-    matches!(response, Some(Response::Error { id: None, code: ErrorCode::ShuttingDown, .. }))
+    peer.is_taken_leave_of().await;
 }
 
 #[tokio::test]
@@ -66,8 +55,8 @@ async fn shutdown_is_acknowledged_and_ends_every_connection() {
     let mut idle = Peer::open(&home).await;
     let mut silent = Peer::connect(&home).await.expect("the worker listens");
     shut_down(&home).await;
-    is_taken_leave_of(&mut idle).await;
-    is_taken_leave_of(&mut silent).await;
+    idle.is_taken_leave_of().await;
+    silent.is_taken_leave_of().await;
     worker.leaves(&home);
 }
 
@@ -112,7 +101,7 @@ async fn the_last_answers_wait_for_a_peer_that_reads_late() {
     let mut idle = Peer::open(&home).await;
     shut_down(&home).await;
     // Long after everything was computed and everybody else was told.
-    is_taken_leave_of(&mut idle).await;
+    idle.is_taken_leave_of().await;
     a_moment().await;
     let mut ids: Vec<u64> = Vec::new();
     loop {
@@ -154,6 +143,6 @@ async fn a_text_of_which_a_part_is_missing_is_left_to_the_successor() {
     shut_down(&home).await;
     let (id, code, message) = peer.error().await;
     assert_eq!((id, code), (Some(9), ErrorCode::ShuttingDown), "{message}");
-    is_taken_leave_of(&mut peer).await;
+    peer.is_taken_leave_of().await;
     worker.leaves(&home);
 }

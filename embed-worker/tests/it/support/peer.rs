@@ -109,6 +109,13 @@ impl Peer {
         self.send(&Request::Embed { id, text: text.into(), more: false, params }).await;
     }
 
+    /// Fails unless all that is still said is that the worker leaves.
+    pub(crate) async fn is_taken_leave_of(&mut self) {
+        let last = self.next().await;
+        assert!(is_farewell(last.as_ref()), "{last:?}");
+        assert_eq!(self.next().await, None);
+    }
+
     /// The next message; `None` when the worker has closed the connection.
     pub(crate) async fn next(&mut self) -> Option<Response> {
         let next = tokio::time::timeout(PATIENCE, self.frames.next()).await;
@@ -166,4 +173,9 @@ pub(crate) fn hello(protocol: u16) -> Request {
 pub(crate) fn assert_unit(vector: &[f32]) {
     let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
     assert!((square.sqrt() - 1.0).abs() < 1e-5, "length {}", square.sqrt());
+}
+
+/// Whether it is the last that a worker says on a connection.
+pub(crate) fn is_farewell(response: Option<&Response>) -> bool {
+    matches!(response, Some(Response::Error { id: None, code: ErrorCode::ShuttingDown, .. }))
 }
