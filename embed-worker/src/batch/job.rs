@@ -60,7 +60,9 @@ impl From<&EngineError> for Failure {
             EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error)) => {
                 code_of_file(error)
             }
-            EngineError::Tokenizer(TokenizerError::Unsupported { .. })
+            EngineError::Tokenizer(
+                TokenizerError::Unsupported { .. } | TokenizerError::UnsupportedPre { .. },
+            )
             | EngineError::Model(
                 ModelError::Architecture { .. }
                 | ModelError::KeyUnsupported { .. }

@@ -15,12 +15,52 @@ pub enum TokenizerError {
         key: &'static str,
     },
     /// A tokenizer of another kind.
-    #[error("key `tokenizer.ggml.model`: `{}` ({kind}) is not supported, this version runs `bert` (WordPiece)", found.escape_debug())]
+    #[error("key `tokenizer.ggml.model`: `{}` ({kind}) is not supported, this version runs `bert` (WordPiece) and `gpt2` (byte-level BPE)", found.escape_debug())]
     Unsupported {
         /// What the file says.
         found: String,
         /// What that is.
         kind: &'static str,
+    },
+    /// Words cut by a pattern of another kind.
+    #[error("key `tokenizer.ggml.pre`: `{}` is not supported, this version runs {known}", found.escape_debug())]
+    UnsupportedPre {
+        /// What the file says.
+        found: String,
+        /// What there is.
+        known: String,
+    },
+    /// A merge that is not two pieces.
+    #[error("key `tokenizer.ggml.merges`: merge {index} is not two pieces with one blank between")]
+    MergeMalformed {
+        /// Which merge.
+        index: usize,
+    },
+    /// A merge of a piece, or to a piece, that there is not.
+    #[error("key `tokenizer.ggml.merges`: merge {index} names `{}`, which no token is", piece.escape_debug())]
+    MergeUnknown {
+        /// Which merge.
+        index: usize,
+        /// The piece, shortened.
+        piece: String,
+    },
+    /// A merge that no text would need.
+    #[error("key `tokenizer.ggml.merges`: merge {index} is {bytes} bytes long, at most {max} accepted")]
+    MergeTooLong {
+        /// Which merge.
+        index: usize,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Merges whose hashes collide under several random keys.
+    #[error("key `tokenizer.ggml.merges`: merge {index} collides with more than {probes} others")]
+    MergeCollisions {
+        /// Which merge.
+        index: usize,
+        /// How many places were tried.
+        probes: usize,
     },
     /// A vocabulary without tokens.
     #[error("key `tokenizer.ggml.tokens`: has no tokens")]
@@ -68,14 +108,22 @@ pub enum TokenizerError {
     },
 }
 
-impl TokenizerError {
-    pub(super) fn unsupported(found: &str) -> Self {
-        /// The longest name an error repeats.
-        const NAME_CHARS_MAX: usize = 40;
+/// The longest name an error repeats.
+const NAME_CHARS_MAX: usize = 40;
 
+impl TokenizerError {
+    pub(super) fn unsupported_pre(found: &str, known: String) -> Self {
+        Self::UnsupportedPre { found: found.chars().take(NAME_CHARS_MAX).collect(), known }
+    }
+
+    pub(super) fn merge_unknown(index: usize, piece: &[u8]) -> Self {
+        let piece = String::from_utf8_lossy(piece).chars().take(NAME_CHARS_MAX).collect();
+        Self::MergeUnknown { index, piece }
+    }
+
+    pub(super) fn unsupported(found: &str) -> Self {
         let kind = match found {
             "t5" => "Unigram",
-            "gpt2" => "byte-level BPE",
             "llama" => "SentencePiece BPE",
             "whitespace" => "whitespace splitting",
             "rwkv" => "RWKV trie",

@@ -9,7 +9,9 @@
 //!
 //! Knows nothing about models, batches or prefixes.
 
+mod bpe;
 mod error;
+mod ids;
 mod keys;
 mod normalize;
 mod pretokenize;
@@ -20,6 +22,7 @@ mod wordpiece;
 pub use error::TokenizerError;
 
 use crate::gguf::GgufFile;
+use bpe::ByteLevelBpe;
 use keys::MODEL;
 use wordpiece::WordPiece;
 
@@ -29,10 +32,11 @@ pub struct Tokenizer {
     model: Model,
 }
 
-/// What turns words into pieces. One so far; the others are refused by name.
+/// What turns words into pieces; other kinds are refused by name.
 #[derive(Debug)]
 enum Model {
     WordPiece(WordPiece),
+    ByteLevelBpe(Box<ByteLevelBpe>),
 }
 
 /// What [`Tokenizer::encode`] found.
@@ -53,6 +57,7 @@ impl Tokenizer {
         let name = file.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
         let model = match name {
             "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
+            "gpt2" => Model::ByteLevelBpe(Box::new(ByteLevelBpe::from_gguf(file)?)),
             found => return Err(TokenizerError::unsupported(found)),
         };
         Ok(Self { model })
@@ -62,17 +67,19 @@ impl Tokenizer {
     pub fn vocabulary(&self) -> usize {
         match &self.model {
             Model::WordPiece(model) => model.vocabulary(),
+            Model::ByteLevelBpe(model) => model.vocabulary(),
         }
     }
 
     /// Appends the ids of `text` to `out`, special tokens included, at most `limit` of them.
     ///
-    /// A longer text is cut as Hugging Face cuts: the first `limit - 1` ids, then the closing
-    /// special token. Its tokens are still counted to the end. A `limit` below 2 has no room for
-    /// the special tokens: nothing is appended.
+    /// A longer text is cut as Hugging Face cuts: its first ids as far as they leave room for the
+    /// closing special token, if the model has one, then that. Its tokens are still counted to the
+    /// end. A `limit` without room for the special tokens of a model: nothing is appended.
     pub fn encode(&self, text: &str, limit: usize, out: &mut Vec<u32>) -> Encoded {
         match &self.model {
             Model::WordPiece(model) => model.encode(text, limit, out),
+            Model::ByteLevelBpe(model) => model.encode(text, limit, out),
         }
     }
 }

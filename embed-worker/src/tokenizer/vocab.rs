@@ -130,6 +130,19 @@ impl Vocab {
         })
     }
 
+    /// The token that is `text` and does not start with the mark of a word's start: byte-level
+    /// vocabularies have no such mark.
+    pub(super) fn id(&self, text: &[u8]) -> Option<u32> {
+        let position = Position::Continuation;
+        let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
+        self.find(position, text, hash)
+    }
+
+    /// Gives the memory of the hash table back: no token is found by its text from then on.
+    pub(super) fn forget_table(&mut self) {
+        self.table.slots = [EMPTY].into();
+    }
+
     fn find(&self, position: Position, text: &[u8], hash: u64) -> Option<u32> {
         let table = &self.table;
         let tag = table.tag(hash);
@@ -162,7 +175,8 @@ impl Vocab {
         }
     }
 
-    fn is_control(&self, id: u32) -> bool {
+    /// Whether the file marks the token as one that no text is meant to contain.
+    pub(super) fn is_control(&self, id: u32) -> bool {
         self.types.as_ref().and_then(|types| types.get(id as usize)) == Some(TYPE_CONTROL)
     }
 

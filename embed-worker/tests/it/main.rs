@@ -17,6 +17,7 @@ mod server;
 mod support;
 mod tcp;
 mod tidy;
+mod tokenizer_bpe;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;
 mod verify;

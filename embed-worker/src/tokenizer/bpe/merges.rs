@@ -1,0 +1,177 @@
+//! Which two pieces become one, and which pair goes first.
+//!
+//! Private memory is 12 bytes a merge for its three pieces and 6 to 12 for the hash table: 2.8 MB
+//! for the 151,387 merges of Qwen.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::gguf::{GgufFile, StringArray};
+use crate::tokenizer::TokenizerError;
+use crate::tokenizer::keys::MERGES;
+use crate::tokenizer::vocab::Vocab;
+
+use super::PIECE_BYTES_MAX;
+
+/// How many merges with one home may follow each other. At two thirds of load and with a good
+/// hash the longest run in a table of a million is some 200.
+const PROBES_MAX: usize = 1024;
+
+/// How many random keys are tried before the merges are refused.
+const KEYS_MAX: usize = 8;
+
+/// An odd number without pattern: the golden ratio's fraction, as wyhash and others use.
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// No merge has this slot: the largest rank of a table is never used.
+const EMPTY: u32 = u32::MAX;
+
+/// Two pieces that stand beside each other, and what they become.
+#[derive(Clone, Copy, Debug)]
+struct Merge {
+    pair: (u32, u32),
+    merged: u32,
+}
+
+/// All merges of a file, by rank and by pair.
+#[derive(Debug)]
+pub(super) struct Merges {
+    /// In the order of the file, which is their rank: the lowest goes first.
+    merges: Box<[Merge]>,
+    /// A hash table of ranks with linear probing. Upper bits: tag, the top of the hash. Lower
+    /// bits: rank. The length is a power of two.
+    slots: Box<[u32]>,
+    rank_bits: u32,
+    /// Random, so that nobody can choose colliding pairs in advance.
+    key: u64,
+}
+
+impl Merges {
+    pub(super) fn from_gguf(file: &GgufFile, vocab: &Vocab) -> Result<Self, TokenizerError> {
+        let texts = file.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
+        let merges = read(&texts, vocab)?;
+        // One rank more than there are, so that no slot equals `EMPTY`.
+        let rank_bits = (merges.len() as u32 + 1).next_power_of_two().trailing_zeros();
+        let n_slots = (merges.len() * 3 / 2 + 1).next_power_of_two();
+        let slots = vec![EMPTY; n_slots].into();
+        let mut table = Self { merges, slots, rank_bits, key: 0 };
+        table.fill()?;
+        Ok(table)
+    }
+
+    /// The rank of the merge of two pieces.
+    pub(super) fn rank(&self, left: u32, right: u32) -> Option<u32> {
+        let hash = self.hash((left, right));
+        let tag = self.tag(hash);
+        let mut at = self.home(hash);
+        loop {
+            let slot = self.slots[at];
+            if slot == EMPTY {
+                return None;
+            }
+            let rank = slot & self.rank_mask();
+            if slot >> self.rank_bits == tag && self.merges[rank as usize].pair == (left, right) {
+                return Some(rank);
+            }
+            at = self.next(at);
+        }
+    }
+
+    /// What the pair of that rank becomes.
+    pub(super) fn merged(&self, rank: u32) -> u32 {
+        self.merges[rank as usize].merged
+    }
+
+    fn fill(&mut self) -> Result<(), TokenizerError> {
+        let mut collided = 0;
+        for _ in 0..KEYS_MAX {
+            self.slots.fill(EMPTY);
+            self.key = RandomState::new().hash_one(MULTIPLIER);
+            match self.try_fill() {
+                Ok(()) => return Ok(()),
+                Err(index) => collided = index,
+            }
+        }
+        Err(TokenizerError::MergeCollisions { index: collided, probes: PROBES_MAX })
+    }
+
+    /// Puts every merge into the table, or names the one that collides too often. Of the same pair
+    /// twice the later rank stays, as in Hugging Face's map.
+    fn try_fill(&mut self) -> Result<(), usize> {
+        for rank in 0..self.merges.len() {
+            let pair = self.merges[rank].pair;
+            let hash = self.hash(pair);
+            let tag = self.tag(hash);
+            let mut at = self.home(hash);
+            let mut probes = 0;
+            loop {
+                let slot = self.slots[at];
+                let same = slot != EMPTY
+                    && slot >> self.rank_bits == tag
+                    && self.merges[(slot & self.rank_mask()) as usize].pair == pair;
+                if slot == EMPTY || same {
+                    self.slots[at] = tag << self.rank_bits | rank as u32;
+                    break;
+                }
+                probes += 1;
+                if probes == PROBES_MAX {
+                    return Err(rank);
+                }
+                at = self.next(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Multiply to 128 bits and fold, after wyhash.
+    fn hash(&self, (left, right): (u32, u32)) -> u64 {
+        let pair = u64::from(left) << 32 | u64::from(right);
+        let product = u128::from(pair ^ self.key) * u128::from(MULTIPLIER);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    fn tag(&self, hash: u64) -> u32 {
+        (hash >> 32) as u32 >> self.rank_bits
+    }
+
+    fn home(&self, hash: u64) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    fn rank_mask(&self) -> u32 {
+        (1 << self.rank_bits) - 1
+    }
+}
+
+/// The pieces of every merge, looked up in the vocabulary.
+fn read(texts: &StringArray, vocab: &Vocab) -> Result<Box<[Merge]>, TokenizerError> {
+    /// Two pieces and the blank.
+    const MERGE_BYTES_MAX: usize = PIECE_BYTES_MAX + 1;
+
+    let mut merges = Vec::with_capacity(texts.len());
+    let mut merged = Vec::with_capacity(PIECE_BYTES_MAX);
+    for (index, text) in texts.iter().enumerate() {
+        if text.len() > MERGE_BYTES_MAX {
+            let (bytes, max) = (text.len(), MERGE_BYTES_MAX);
+            return Err(TokenizerError::MergeTooLong { index, bytes, max });
+        }
+        let (left, right) = pieces(text).ok_or(TokenizerError::MergeMalformed { index })?;
+        merged.clear();
+        merged.extend_from_slice(left);
+        merged.extend_from_slice(right);
+        let id = |piece| vocab.id(piece).ok_or_else(|| TokenizerError::merge_unknown(index, piece));
+        merges.push(Merge { pair: (id(left)?, id(right)?), merged: id(&merged)? });
+    }
+    Ok(merges.into())
+}
+
+/// The two sides of the only blank.
+fn pieces(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    std::str::from_utf8(text).ok()?;
+    let mut sides = text.split(|byte| *byte == b' ');
+    let (left, right) = (sides.next()?, sides.next()?);
+    (!left.is_empty() && !right.is_empty() && sides.next().is_none()).then_some((left, right))
+}
