@@ -5,15 +5,21 @@
 //! words into pieces. The `tokenizers` crate is the judge of that in the tests. Where llama.cpp
 //! differs (one-to-one NFD, no limit on word length), this follows Hugging Face, as models do.
 //!
-//! Text streams through: beside the ids, memory does not grow with its length.
+//! Text streams through: beside the ids, memory does not grow with its length. Each module that
+//! keeps a part of it says how much at most.
 //!
 //! Knows nothing about models, batches or prefixes.
 
+mod envelope;
 mod error;
+mod ids;
 mod keys;
 mod normalize;
 mod pretokenize;
+mod scores;
+mod sentencepiece;
 mod special;
+mod unigram;
 mod vocab;
 mod wordpiece;
 
@@ -21,6 +27,8 @@ pub use error::TokenizerError;
 
 use crate::gguf::GgufFile;
 use keys::MODEL;
+use sentencepiece::SentencePiece;
+use unigram::Unigram;
 use wordpiece::WordPiece;
 
 /// A tokenizer, made from a file's vocabulary. Keeps the file mapped.
@@ -29,10 +37,12 @@ pub struct Tokenizer {
     model: Model,
 }
 
-/// What turns words into pieces. One so far; the others are refused by name.
+/// What turns words into pieces; other kinds are refused by name.
 #[derive(Debug)]
 enum Model {
     WordPiece(WordPiece),
+    Unigram(Box<Unigram>),
+    SentencePiece(Box<SentencePiece>),
 }
 
 /// What [`Tokenizer::encode`] found.
@@ -53,6 +63,8 @@ impl Tokenizer {
         let name = file.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
         let model = match name {
             "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
+            "t5" => Model::Unigram(Box::new(Unigram::from_gguf(file)?)),
+            "llama" => Model::SentencePiece(Box::new(SentencePiece::from_gguf(file)?)),
             found => return Err(TokenizerError::unsupported(found)),
         };
         Ok(Self { model })
@@ -62,17 +74,21 @@ impl Tokenizer {
     pub fn vocabulary(&self) -> usize {
         match &self.model {
             Model::WordPiece(model) => model.vocabulary(),
+            Model::Unigram(model) => model.vocabulary(),
+            Model::SentencePiece(model) => model.vocabulary(),
         }
     }
 
     /// Appends the ids of `text` to `out`, special tokens included, at most `limit` of them.
     ///
-    /// A longer text is cut as Hugging Face cuts: the first `limit - 1` ids, then the closing
-    /// special token. Its tokens are still counted to the end. A `limit` below 2 has no room for
-    /// the special tokens: nothing is appended.
+    /// A longer text is cut as Hugging Face cuts: its first ids as far as they leave room for the
+    /// closing special token, if the model has one, then that. Its tokens are still counted to the
+    /// end. A `limit` without room for the special tokens of a model: nothing is appended.
     pub fn encode(&self, text: &str, limit: usize, out: &mut Vec<u32>) -> Encoded {
         match &self.model {
             Model::WordPiece(model) => model.encode(text, limit, out),
+            Model::Unigram(model) => model.encode(text, limit, out),
+            Model::SentencePiece(model) => model.encode(text, limit, out),
         }
     }
 }

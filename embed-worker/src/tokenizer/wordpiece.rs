@@ -3,6 +3,7 @@
 
 use crate::gguf::GgufFile;
 
+use super::ids::Ids;
 use super::normalize::Normalizer;
 use super::pretokenize::{Splitter, Word, WordSink};
 use super::special::{Segment, SpecialTokens};
@@ -59,10 +60,8 @@ impl WordPiece {
     }
 
     pub(super) fn encode(&self, text: &str, limit: usize, out: &mut Vec<u32>) -> Encoded {
-        // The closing token always has its place.
-        let ids = Ids { out, room: limit.checked_sub(1).filter(|room| *room > 0), tokens: 0 };
+        let ids = Ids::new(out, limit, Some(self.cls), Some(self.sep));
         let mut words = Splitter::new(Pieces { model: self, hashes: [0; WORD_BYTES_MAX], ids });
-        words.sink.ids.push(self.cls);
         self.special.split(&self.vocab, text, |segment| match segment {
             Segment::Text(text) => {
                 self.normalizer.run(text, &mut words);
@@ -70,7 +69,7 @@ impl WordPiece {
             }
             Segment::Special(id) => words.sink.ids.push(id),
         });
-        words.sink.ids.close(self.sep)
+        words.sink.ids.close()
     }
 }
 
@@ -92,33 +91,6 @@ fn special_id(
         return Err(TokenizerError::IdOutOfRange { key, id, defaulted, tokens: vocab.len() });
     }
     Ok(id)
-}
-
-/// The ids of one text, as far as there is room.
-struct Ids<'a> {
-    out: &'a mut Vec<u32>,
-    /// How many may still be stored before the closing token; `None` if nothing may at all.
-    room: Option<usize>,
-    /// How many the text has so far.
-    tokens: usize,
-}
-
-impl Ids<'_> {
-    fn push(&mut self, id: u32) {
-        self.tokens += 1;
-        if let Some(room) = self.room.filter(|room| *room > 0) {
-            self.out.push(id);
-            self.room = Some(room - 1);
-        }
-    }
-
-    fn close(&mut self, sep: u32) -> Encoded {
-        self.tokens += 1;
-        if self.room.is_some() {
-            self.out.push(sep);
-        }
-        Encoded { tokens: self.tokens }
-    }
 }
 
 /// Words to pieces.
