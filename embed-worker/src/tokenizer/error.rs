@@ -15,7 +15,7 @@ pub enum TokenizerError {
         key: &'static str,
     },
     /// A tokenizer of another kind.
-    #[error("key `tokenizer.ggml.model`: `{}` ({kind}) is not supported, this version runs `bert` (WordPiece) and `gpt2` (byte-level BPE)", found.escape_debug())]
+    #[error("key `tokenizer.ggml.model`: `{}` ({kind}) is not supported, this version runs `bert` (WordPiece), `gpt2` (byte-level BPE), `t5` (Unigram) and `llama` (SentencePiece BPE)", found.escape_debug())]
     Unsupported {
         /// What the file says.
         found: String,
@@ -45,7 +45,9 @@ pub enum TokenizerError {
         piece: String,
     },
     /// A merge that no text would need.
-    #[error("key `tokenizer.ggml.merges`: merge {index} is {bytes} bytes long, at most {max} accepted")]
+    #[error(
+        "key `tokenizer.ggml.merges`: merge {index} is {bytes} bytes long, at most {max} accepted"
+    )]
     MergeTooLong {
         /// Which merge.
         index: usize,
@@ -74,6 +76,60 @@ pub enum TokenizerError {
         found: usize,
         /// How many tokens there are.
         tokens: usize,
+    },
+    /// A piece that no text would contain.
+    #[error("token {id}: is {bytes} bytes long, at most {max} accepted")]
+    PieceTooLong {
+        /// The token's id.
+        id: u32,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More user-defined tokens with blanks than any vocabulary has.
+    #[error(
+        "token {id}: user-defined tokens with blanks have more than {max} bytes up to this one"
+    )]
+    TooManyBlanks {
+        /// The token's id.
+        id: u32,
+        /// The limit.
+        max: usize,
+    },
+    /// Scores for another vocabulary.
+    #[error("key `tokenizer.ggml.scores`: has {found} scores, the vocabulary has {tokens} tokens")]
+    ScoreCount {
+        /// How many scores there are.
+        found: usize,
+        /// How many tokens there are.
+        tokens: usize,
+    },
+    /// A score that orders nothing.
+    #[error("key `tokenizer.ggml.scores`: score {id} is {score}, wanted a finite number")]
+    Score {
+        /// The token's id.
+        id: usize,
+        /// What the file says.
+        score: f32,
+    },
+    /// A character map whose parts do not fit its bytes.
+    #[error(
+        "key `tokenizer.ggml.precompiled_charsmap`: says {found} bytes of units, wanted a multiple of 4 from 4 to {max}"
+    )]
+    CharsmapSize {
+        /// What its head says.
+        found: u64,
+        /// The bytes there are.
+        max: usize,
+    },
+    /// A character map that leads out of itself.
+    #[error("key `tokenizer.ggml.precompiled_charsmap`: unit {unit} {problem}")]
+    CharsmapUnit {
+        /// Which unit of the double array.
+        unit: usize,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// A special token that the vocabulary does not have.
     #[error("key `{key}`: id is {id}{}, the vocabulary has {tokens} tokens", if *defaulted { " by default" } else { "" })]
@@ -123,8 +179,6 @@ impl TokenizerError {
 
     pub(super) fn unsupported(found: &str) -> Self {
         let kind = match found {
-            "t5" => "Unigram",
-            "llama" => "SentencePiece BPE",
             "whitespace" => "whitespace splitting",
             "rwkv" => "RWKV trie",
             "plamo2" => "PLaMo-2",

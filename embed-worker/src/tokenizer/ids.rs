@@ -36,6 +36,16 @@ impl<'a> Ids<'a> {
         }
     }
 
+    /// How many more are stored; further ones are only counted.
+    pub(super) fn room(&self) -> usize {
+        self.room.unwrap_or(0)
+    }
+
+    /// Counts `tokens` for which there is no room.
+    pub(super) fn count(&mut self, tokens: usize) {
+        self.tokens += tokens;
+    }
+
     /// Ends the text.
     pub(super) fn close(&mut self) -> Encoded {
         if let Some(id) = self.closing {

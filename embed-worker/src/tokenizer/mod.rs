@@ -5,17 +5,22 @@
 //! words into pieces. The `tokenizers` crate is the judge of that in the tests. Where llama.cpp
 //! differs (one-to-one NFD, no limit on word length), this follows Hugging Face, as models do.
 //!
-//! Text streams through: beside the ids, memory does not grow with its length.
+//! Text streams through: beside the ids, memory does not grow with its length. Each module that
+//! keeps a part of it says how much at most.
 //!
 //! Knows nothing about models, batches or prefixes.
 
 mod bpe;
+mod envelope;
 mod error;
 mod ids;
 mod keys;
 mod normalize;
 mod pretokenize;
+mod scores;
+mod sentencepiece;
 mod special;
+mod unigram;
 mod vocab;
 mod wordpiece;
 
@@ -24,6 +29,8 @@ pub use error::TokenizerError;
 use crate::gguf::GgufFile;
 use bpe::ByteLevelBpe;
 use keys::MODEL;
+use sentencepiece::SentencePiece;
+use unigram::Unigram;
 use wordpiece::WordPiece;
 
 /// A tokenizer, made from a file's vocabulary. Keeps the file mapped.
@@ -37,6 +44,8 @@ pub struct Tokenizer {
 enum Model {
     WordPiece(WordPiece),
     ByteLevelBpe(Box<ByteLevelBpe>),
+    Unigram(Box<Unigram>),
+    SentencePiece(Box<SentencePiece>),
 }
 
 /// What [`Tokenizer::encode`] found.
@@ -58,6 +67,8 @@ impl Tokenizer {
         let model = match name {
             "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
             "gpt2" => Model::ByteLevelBpe(Box::new(ByteLevelBpe::from_gguf(file)?)),
+            "t5" => Model::Unigram(Box::new(Unigram::from_gguf(file)?)),
+            "llama" => Model::SentencePiece(Box::new(SentencePiece::from_gguf(file)?)),
             found => return Err(TokenizerError::unsupported(found)),
         };
         Ok(Self { model })
@@ -68,6 +79,8 @@ impl Tokenizer {
         match &self.model {
             Model::WordPiece(model) => model.vocabulary(),
             Model::ByteLevelBpe(model) => model.vocabulary(),
+            Model::Unigram(model) => model.vocabulary(),
+            Model::SentencePiece(model) => model.vocabulary(),
         }
     }
 
@@ -80,6 +93,8 @@ impl Tokenizer {
         match &self.model {
             Model::WordPiece(model) => model.encode(text, limit, out),
             Model::ByteLevelBpe(model) => model.encode(text, limit, out),
+            Model::Unigram(model) => model.encode(text, limit, out),
+            Model::SentencePiece(model) => model.encode(text, limit, out),
         }
     }
 }

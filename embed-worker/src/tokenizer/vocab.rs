@@ -3,6 +3,7 @@
 //! Private memory is 4 bytes a token for where it starts and 8 to 16 for the hash table: 0.4 MB for
 //! the 30,522 tokens of BERT.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use crate::gguf::{GgufFile, IntegerArray, StringArray};
@@ -15,8 +16,14 @@ use super::keys::{TOKEN_TYPE, TOKENS};
 const WORD_START: &[u8] = "\u{2581}".as_bytes();
 
 /// Token types, as llama.cpp numbers them.
+const TYPE_UNKNOWN: i64 = 2;
 const TYPE_CONTROL: i64 = 3;
 const TYPE_USER_DEFINED: i64 = 4;
+const TYPE_UNUSED: i64 = 5;
+const TYPE_BYTE: i64 = 6;
+
+/// Bytes of all user-defined tokens with blanks together, of which Gemma has 30 with 1.5 kB.
+const BLANKS_BYTES_MAX: usize = 64 * 1024;
 
 /// How many tokens with one home may follow each other. At half load and with a good hash the
 /// longest run in a vocabulary of a million is some 60.
@@ -40,9 +47,37 @@ pub(super) enum Position {
     Continuation = 1,
 }
 
+/// What a file says a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A piece of text; also what a file without types has.
+    Normal,
+    /// What stands for text without pieces.
+    Unknown,
+    /// Marks a text's start or end, or the like.
+    Control,
+    /// Matched verbatim in raw text.
+    UserDefined,
+    /// Fills a gap in the numbering: not matched at all.
+    Unused,
+    /// Stands for one byte, spelt `<0xNN>`.
+    Byte,
+}
+
+/// How the file spells its tokens.
+#[derive(Debug)]
+enum Spelling {
+    /// A mark before those that start a word: see [`WORD_START`].
+    Words,
+    /// As texts have them after normalisation. The converter writes the white space of
+    /// user-defined tokens as blanks: here they are with marks, as models know them.
+    Verbatim { blanks: BTreeMap<u32, Box<[u8]>> },
+}
+
 /// The tokens of a file.
 #[derive(Debug)]
 pub(super) struct Vocab {
+    spelling: Spelling,
     tokens: StringArray,
     types: Option<IntegerArray>,
     table: Table,
@@ -63,11 +98,38 @@ struct Table {
 }
 
 impl Vocab {
+    /// Tokens in WordPiece's spelling.
+    ///
     /// `piece_bytes_max`: longer tokens cannot be part of a word, and are left out.
     pub(super) fn from_gguf(
         file: &GgufFile,
         piece_bytes_max: usize,
     ) -> Result<Self, TokenizerError> {
+        let mut vocab = Self::without_table(file)?;
+        vocab.fill(piece_bytes_max)?;
+        Ok(vocab)
+    }
+
+    /// Tokens in SentencePiece's spelling.
+    ///
+    /// `piece_bytes_max`: longer tokens are refused.
+    pub(super) fn verbatim(
+        file: &GgufFile,
+        piece_bytes_max: usize,
+    ) -> Result<Self, TokenizerError> {
+        let mut vocab = Self::without_table(file)?;
+        vocab.spelling = Spelling::Verbatim { blanks: vocab.blanks()? };
+        for (id, text) in (0..).zip(vocab.tokens.iter()) {
+            let bytes = text.len();
+            if bytes > piece_bytes_max && vocab.kind(id) != Kind::Unused {
+                return Err(TokenizerError::PieceTooLong { id, bytes, max: piece_bytes_max });
+            }
+        }
+        vocab.fill(piece_bytes_max * WORD_START.len())?;
+        Ok(vocab)
+    }
+
+    fn without_table(file: &GgufFile) -> Result<Self, TokenizerError> {
         let tokens = file.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
         if tokens.is_empty() {
             return Err(TokenizerError::Empty);
@@ -78,9 +140,27 @@ impl Vocab {
             return Err(TokenizerError::TypeCount { found, tokens });
         }
         let table = Table::new(&tokens);
-        let mut vocab = Self { tokens, types, table };
-        vocab.fill(piece_bytes_max)?;
-        Ok(vocab)
+        Ok(Self { spelling: Spelling::Words, tokens, types, table })
+    }
+
+    /// User-defined tokens with blanks, with the mark in their place.
+    fn blanks(&self) -> Result<BTreeMap<u32, Box<[u8]>>, TokenizerError> {
+        let (mut blanks, mut n_bytes) = (BTreeMap::new(), 0);
+        for (id, text) in (0..).zip(self.tokens.iter()) {
+            if self.kind(id) != Kind::UserDefined || !text.contains(&b' ') {
+                continue;
+            }
+            let spell = |byte: &u8| match byte {
+                b' ' => WORD_START.to_vec(),
+                byte => vec![*byte],
+            };
+            n_bytes += text.len() * WORD_START.len();
+            if n_bytes > BLANKS_BYTES_MAX {
+                return Err(TokenizerError::TooManyBlanks { id, max: BLANKS_BYTES_MAX });
+            }
+            blanks.insert(id, text.iter().flat_map(spell).collect());
+        }
+        Ok(blanks)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,7 +170,12 @@ impl Vocab {
     /// The tokens that the file marks as special; `None` if it marks none because it has no types.
     pub(super) fn special_ids(&self) -> Option<Vec<u32>> {
         let types = self.types.as_ref()?;
-        let is_special = |kind| matches!(kind, TYPE_CONTROL | TYPE_USER_DEFINED);
+        let verbatim = matches!(self.spelling, Spelling::Verbatim { .. });
+        let is_special = |kind| match kind {
+            TYPE_CONTROL | TYPE_USER_DEFINED => true,
+            TYPE_UNKNOWN => verbatim,
+            _ => false,
+        };
         Some(
             (0..)
                 .zip(types.iter())
@@ -138,9 +223,62 @@ impl Vocab {
         self.find(position, text, hash)
     }
 
+    /// The token that is `text`, in a vocabulary that is spelt verbatim.
+    pub(super) fn verbatim_id(&self, text: &[u8]) -> Option<u32> {
+        let position = Position::Initial;
+        let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
+        self.find(position, text, hash)
+    }
+
     /// Gives the memory of the hash table back: no token is found by its text from then on.
     pub(super) fn forget_table(&mut self) {
         self.table.slots = [EMPTY].into();
+    }
+
+    /// Every token that `text` starts with and their bytes, the shortest first, in a vocabulary
+    /// that is spelt verbatim. `text` is UTF-8.
+    pub(super) fn prefixes(&self, text: &[u8], mut take: impl FnMut(u32, usize)) {
+        let position = Position::Initial;
+        let mut hash = self.table.start(position);
+        let n_bytes_max = text.len().min(self.bytes_max());
+        for (n_bytes, byte) in (1..=n_bytes_max).zip(text) {
+            hash = step(hash, *byte);
+            // Only at the end of a character: what follows does not continue one.
+            if text.get(n_bytes).is_some_and(|next| next & 0xC0 == 0x80) {
+                continue;
+            }
+            if let Some(id) = self.find(position, &text[..n_bytes], hash) {
+                take(id, n_bytes);
+            }
+        }
+    }
+
+    /// Bytes of the longest token, in a vocabulary that is spelt verbatim.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.table.bytes_max[Position::Initial as usize]
+    }
+
+    /// What the token is for.
+    pub(super) fn kind(&self, id: u32) -> Kind {
+        match self.types.as_ref().and_then(|types| types.get(id as usize)) {
+            Some(TYPE_UNKNOWN) => Kind::Unknown,
+            Some(TYPE_CONTROL) => Kind::Control,
+            Some(TYPE_USER_DEFINED) => Kind::UserDefined,
+            Some(TYPE_UNUSED) => Kind::Unused,
+            Some(TYPE_BYTE) => Kind::Byte,
+            _ => Kind::Normal,
+        }
+    }
+
+    /// A token's text, in a vocabulary that is spelt verbatim.
+    pub(super) fn text(&self, id: u32) -> &[u8] {
+        if let Spelling::Verbatim { blanks } = &self.spelling
+            && !blanks.is_empty()
+            && let Some(text) = blanks.get(&id)
+        {
+            return text;
+        }
+        self.tokens.get(id as usize).unwrap_or_default()
     }
 
     fn find(&self, position: Position, text: &[u8], hash: u64) -> Option<u32> {
@@ -164,6 +302,9 @@ impl Vocab {
 
     /// A token as pieces of words know it.
     fn piece(&self, id: u32) -> (Position, &[u8]) {
+        if let Spelling::Verbatim { .. } = &self.spelling {
+            return (Position::Initial, self.text(id));
+        }
         let text = self.tokens.get(id as usize).unwrap_or_default();
         if self.is_control(id) {
             return (Position::Initial, text);
@@ -196,6 +337,10 @@ impl Vocab {
     fn try_fill(&mut self, piece_bytes_max: usize) -> Result<(), u32> {
         for id in (0..).take(self.tokens.len()) {
             let (position, text) = self.piece(id);
+            let verbatim = matches!(self.spelling, Spelling::Verbatim { .. });
+            if verbatim && self.kind(id) == Kind::Unused {
+                continue;
+            }
             if text.is_empty() || text.len() > piece_bytes_max {
                 continue;
             }

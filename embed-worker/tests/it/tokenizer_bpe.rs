@@ -55,10 +55,8 @@ impl Spec {
             types: types.iter().map(|kind| kind as i32).collect(),
             merges: strings("tokenizer.ggml.merges"),
             pre: file.str("tokenizer.ggml.pre").expect("typed").expect("present").to_owned(),
-            bos: id("tokenizer.ggml.bos_token_id")
-                .filter(|_| adds("tokenizer.ggml.add_bos_token")),
-            eos: id("tokenizer.ggml.eos_token_id")
-                .filter(|_| adds("tokenizer.ggml.add_eos_token")),
+            bos: id("tokenizer.ggml.bos_token_id").filter(|_| adds("tokenizer.ggml.add_bos_token")),
+            eos: id("tokenizer.ggml.eos_token_id").filter(|_| adds("tokenizer.ggml.add_eos_token")),
             mask: id("tokenizer.ggml.mask_token_id"),
         }
     }
@@ -76,14 +74,20 @@ impl Spec {
             .show_progress(false)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
-        let mut tokenizer = TokenizerBuilder::<_, normalizers::NFC, _, processors::PostProcessorWrapper, ByteLevel>::new()
-            .with_model(BPE::default())
-            .with_normalizer(None)
-            .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))
-            .with_post_processor(None)
-            .with_decoder(None)
-            .build()
-            .expect("a tokenizer");
+        let mut tokenizer = TokenizerBuilder::<
+            _,
+            normalizers::NFC,
+            _,
+            processors::PostProcessorWrapper,
+            ByteLevel,
+        >::new()
+        .with_model(BPE::default())
+        .with_normalizer(None)
+        .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))
+        .with_post_processor(None)
+        .with_decoder(None)
+        .build()
+        .expect("a tokenizer");
         tokenizer.train(&mut trainer, corpus().iter()).expect("trains");
         let json = serde_json::to_value(tokenizer.get_model()).expect("JSON");
         let mut tokens: Vec<(u64, String)> = json["vocab"]
@@ -197,7 +201,8 @@ impl Spec {
 /// The sources and documents of this repository, and texts in many scripts.
 fn corpus() -> Vec<String> {
     let mut corpus: Vec<String> = recorded_texts().into_iter().map(|text| text.text).collect();
-    let mut folders = vec![repository_file("embed-worker/src"), repository_file("embed-worker/tests/it")];
+    let mut folders =
+        vec![repository_file("embed-worker/src"), repository_file("embed-worker/tests/it")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -299,7 +304,8 @@ fn cutting_is_hugging_faces_truncation() {
         let (ours, mut judge) = (spec.ours(), spec.judge());
         let n_special = usize::from(spec.bos.is_some()) + usize::from(spec.eos.is_some());
         for limit in [n_special, n_special + 1, 16, 128] {
-            let truncation = tokenizers::TruncationParams { max_length: limit, ..Default::default() };
+            let truncation =
+                tokenizers::TruncationParams { max_length: limit, ..Default::default() };
             judge.with_truncation(Some(truncation)).expect("a valid limit");
             for text in recorded_texts() {
                 let mut cut = vec![7];
@@ -418,7 +424,8 @@ fn sources_and_documents_agree_over_qwens_vocabulary() {
 /// A megabyte without a place to stop: what a text may have.
 fn megabytes() -> Vec<(&'static str, String)> {
     let of = |unit: &str| unit.repeat((1 << 20) / unit.len());
-    let pairs: String = (0..1 << 18).map(|i: u32| ['a', 'b'][(i.count_ones() & 1) as usize]).collect();
+    let pairs: String =
+        (0..1 << 18).map(|i: u32| ['a', 'b'][(i.count_ones() & 1) as usize]).collect();
     vec![
         ("one letter", of("a")),
         ("letters", of("abcdefghijklmnopqrstuvwxyz")),

@@ -165,11 +165,7 @@ fn special_ids(file: &GgufFile, vocab: &Vocab) -> Result<Vec<u32>, TokenizerErro
     Ok(ids)
 }
 
-fn mask(
-    file: &GgufFile,
-    vocab: &Vocab,
-    special: &[u32],
-) -> Result<Option<u32>, TokenizerError> {
+fn mask(file: &GgufFile, vocab: &Vocab, special: &[u32]) -> Result<Option<u32>, TokenizerError> {
     if let Some(id) = file.u32(keys::MASK)? {
         return Ok(Some(id));
     }
@@ -177,11 +173,7 @@ fn mask(
     Ok(special.iter().find(is_mask).copied())
 }
 
-fn opening(
-    file: &GgufFile,
-    vocab: &Vocab,
-    family: Family,
-) -> Result<Option<u32>, TokenizerError> {
+fn opening(file: &GgufFile, vocab: &Vocab, family: Family) -> Result<Option<u32>, TokenizerError> {
     let adds = file.bool(keys::ADD_BOS)?.unwrap_or(family.adds_bos);
     adds.then(|| special_id(file, vocab, [keys::BOS, keys::CLS])).transpose()
 }
@@ -203,9 +195,7 @@ fn closing(
     };
     if !adds_eos {
         let adds_sep = file.bool(keys::ADD_SEP)?.unwrap_or(false);
-        return adds_sep
-            .then(|| special_id(file, vocab, [keys::SEPARATOR, keys::EOS]))
-            .transpose();
+        return adds_sep.then(|| special_id(file, vocab, [keys::SEPARATOR, keys::EOS])).transpose();
     }
     let id = special_id(file, vocab, [keys::EOS, keys::SEPARATOR])?;
     // What ends a turn of a chat is EOS of the chat model that an embedder was made from, and of
