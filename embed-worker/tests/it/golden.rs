@@ -29,18 +29,18 @@ struct Golden {
 }
 
 #[derive(Deserialize)]
-struct GoldenText {
+pub(crate) struct GoldenText {
     text: String,
-    ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     tokens: usize,
-    llama_cpp_cosine: f64,
+    pub(crate) llama_cpp_cosine: f64,
 }
 
 pub(crate) fn default_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/all-MiniLM-L6-v2.Q8_0.gguf")
 }
 
-fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(name)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn open(model: &Path, threads: usize, isa: Isa) -> Engine {
 }
 
 /// The texts and, for each, its target vector.
-fn golden(name: &str) -> Vec<(GoldenText, Vec<f32>)> {
+pub(crate) fn golden(name: &str) -> Vec<(GoldenText, Vec<f32>)> {
     let json = std::fs::read_to_string(data(&format!("{name}.json"))).expect("committed");
     let golden: Golden = serde_json::from_str(&json).expect("as written by golden.py");
     let bytes = std::fs::read(data(&format!("{name}.f32"))).expect("committed");
@@ -174,6 +174,6 @@ fn a_vector_is_the_same_on_every_instruction_set_bit_for_bit() {
     }
 }
 
-fn bits(vector: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(vector: &[f32]) -> Vec<u32> {
     vector.iter().map(|value| value.to_bits()).collect()
 }
