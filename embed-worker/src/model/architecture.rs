@@ -163,7 +163,7 @@ const QWEN2: Architecture = Architecture {
 };
 
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 4] = [
+pub const ARCHITECTURES: [Architecture; 5] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
     BERT,
     // nomic-embed-text v1 and v1.5.
@@ -174,6 +174,8 @@ pub const ARCHITECTURES: [Architecture; 4] = [
         gate: Gate::Own,
         ..BERT
     },
+    // jina-embeddings-v2.
+    Architecture { name: "jina-bert-v2", positions: Positions::Alibi, gate: Gate::InUp, ..BERT },
     // nomic-embed-code, gte-Qwen2.
     QWEN2,
     // Qwen3-Embedding.

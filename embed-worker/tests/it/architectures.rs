@@ -12,7 +12,8 @@ use crate::support::encoder::{embed_ids, encoder, open_model};
 use crate::support::hostile::Hostile;
 
 /// The tiny models that are committed, with what each is there for.
-const MODELS: [&str; 2] = [
+const MODELS: [&str; 3] = [
+    "jina-bert-v2-Q4_K_M", // ALiBi, six heads, a gate that stands in the rows of up
     "qwen2-Q4_K_M", // causal, grouped queries, RMS norm before, biases of q, k and v; last token
     "qwen3-Q4_K_M", // norms of heads, heads wider than the states
 ];
