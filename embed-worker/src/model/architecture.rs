@@ -163,7 +163,7 @@ const QWEN2: Architecture = Architecture {
 };
 
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 5] = [
+pub const ARCHITECTURES: [Architecture; 6] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
     BERT,
     // nomic-embed-text v1 and v1.5.
@@ -176,6 +176,17 @@ pub const ARCHITECTURES: [Architecture; 5] = [
     },
     // jina-embeddings-v2.
     Architecture { name: "jina-bert-v2", positions: Positions::Alibi, gate: Gate::InUp, ..BERT },
+    // ModernBERT, gte-modernbert, granite-embedding R2.
+    Architecture {
+        name: "modern-bert",
+        input: Input::Normed,
+        positions: Positions::Rope { default_base: 160_000.0 },
+        sight: Sight::Alternating { local_base: 10_000.0, period: 3, first: true },
+        norm: NormKind::LayerScale,
+        norms: Norms::Before,
+        gate: Gate::InUp,
+        ..BERT
+    },
     // nomic-embed-code, gte-Qwen2.
     QWEN2,
     // Qwen3-Embedding.

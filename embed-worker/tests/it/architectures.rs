@@ -12,8 +12,9 @@ use crate::support::encoder::{embed_ids, encoder, open_model};
 use crate::support::hostile::Hostile;
 
 /// The tiny models that are committed, with what each is there for.
-const MODELS: [&str; 3] = [
+const MODELS: [&str; 4] = [
     "jina-bert-v2-Q4_K_M", // ALiBi, six heads, a gate that stands in the rows of up
+    "modern-bert-Q4_K_M",  // local and global layers, layer norm before and without shift
     "qwen2-Q4_K_M", // causal, grouped queries, RMS norm before, biases of q, k and v; last token
     "qwen3-Q4_K_M", // norms of heads, heads wider than the states
 ];
@@ -107,7 +108,15 @@ fn refusal(bytes: Vec<u8>) -> Option<ModelError> {
 }
 
 /// Keys that contradict others or the tensors, and what must be said.
-const CONTRADICTIONS: [(&str, &str, u32, &str); 12] = [
+const CONTRADICTIONS: [(&str, &str, u32, &str); 15] = [
+    ("modern-bert", "attention.sliding_window", 0, "from 1 to"),
+    ("modern-bert", "attention.sliding_window_pattern", 0, "from 1 to"),
+    (
+        "modern-bert",
+        "feed_forward_length",
+        576,
+        "tensor `blk.0.ffn_up.weight`: has shape [256, 576]",
+    ),
     ("qwen2", "attention.head_count_kv", 3, "a divisor of attention.head_count, 8"),
     ("qwen2", "attention.head_count_kv", 4, "tensor `blk.0.attn_k.weight`: has shape [256, 64]"),
     ("qwen2", "attention.head_count", 0, "from 1 to 16000"),
