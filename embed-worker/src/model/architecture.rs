@@ -163,7 +163,7 @@ const QWEN2: Architecture = Architecture {
 };
 
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 6] = [
+pub const ARCHITECTURES: [Architecture; 7] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
     BERT,
     // nomic-embed-text v1 and v1.5.
@@ -191,6 +191,17 @@ pub const ARCHITECTURES: [Architecture; 6] = [
     QWEN2,
     // Qwen3-Embedding.
     Architecture { name: "qwen3", head_norms: true, ..QWEN2 },
+    // EmbeddingGemma: a decoder's layers, but an encoder's sight and pooling.
+    Architecture {
+        name: "gemma-embedding",
+        input: Input::Scaled,
+        sight: Sight::Alternating { local_base: 10_000.0, period: 6, first: false },
+        head_norms: true,
+        norms: Norms::Around,
+        activation: Activation::GeluTanh,
+        pooling: Pooling::Mean,
+        ..QWEN2
+    },
 ];
 
 impl Architecture {

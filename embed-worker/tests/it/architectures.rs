@@ -12,9 +12,10 @@ use crate::support::encoder::{embed_ids, encoder, open_model};
 use crate::support::hostile::Hostile;
 
 /// The tiny models that are committed, with what each is there for.
-const MODELS: [&str; 4] = [
+const MODELS: [&str; 5] = [
     "jina-bert-v2-Q4_K_M", // ALiBi, six heads, a gate that stands in the rows of up
     "modern-bert-Q4_K_M",  // local and global layers, layer norm before and without shift
+    "gemma-embedding-dense-Q4_K_M", // scaled, norms around, named local layers, heads after pooling
     "qwen2-Q4_K_M", // causal, grouped queries, RMS norm before, biases of q, k and v; last token
     "qwen3-Q4_K_M", // norms of heads, heads wider than the states
 ];
@@ -108,7 +109,10 @@ fn refusal(bytes: Vec<u8>) -> Option<ModelError> {
 }
 
 /// Keys that contradict others or the tensors, and what must be said.
-const CONTRADICTIONS: [(&str, &str, u32, &str); 15] = [
+const CONTRADICTIONS: [(&str, &str, u32, &str); 18] = [
+    ("gemma-embedding", "dense_2_feat_in", 255, "must be embedding_length, 256"),
+    ("gemma-embedding", "dense_3_feat_in", 256, "must be dense_2_feat_out, 512"),
+    ("gemma-embedding", "dense_3_feat_out", 128, "tensor `dense_3.weight`: has shape [512, 256]"),
     ("modern-bert", "attention.sliding_window", 0, "from 1 to"),
     ("modern-bert", "attention.sliding_window_pattern", 0, "from 1 to"),
     (
@@ -143,7 +147,12 @@ fn keys_that_contradict_each_other_or_the_tensors_are_refused_by_name() {
 }
 
 /// Hostile files of these architectures, and what must be said.
-const HOSTILE: [(&str, &str); 4] = [
+const HOSTILE: [(&str, &str); 6] = [
+    ("swa-missing", "key `gemma-embedding.attention.sliding_window`: missing"),
+    (
+        "swa-pattern-array-long",
+        "key `gemma-embedding.attention.sliding_window_pattern`: is an array of 5",
+    ),
     ("key-length-0", "key `qwen3.attention.key_length`: is 0"),
     ("key-length-2p31", "key `qwen3.attention.key_length`: is 2147483648"),
     ("rope-base-negative", "key `qwen3.rope.freq_base`: is -1000000"),
