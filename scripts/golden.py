@@ -23,9 +23,11 @@ source = json.load(open(reference))
 context = source.get("context_length", 512)
 texts, vectors = [], []
 for item in source["items"]:
+    if item["emb"]["F32"] is None:
+        continue  # no tokens, and so no vector: an empty text where no special token is added
     target = np.array(item["emb_dequant"][model_type] if dequant else item["emb"]["F32"], dtype=np.float64)
     theirs = np.array(item["emb"][model_type], dtype=np.float64)
-    ids = item["ids_hf"]
+    ids = item.get("ids_hf_truncated") or item["ids_hf"]
     cosine = float(target @ theirs / np.linalg.norm(target) / np.linalg.norm(theirs))
     texts.append({
         "text": item["text"],

@@ -9,8 +9,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embed_worker::kernels::{
-    Activations, Buffer, DType, Epilogue, Forms, Isa, Kernels, Matrix, Output, Product,
-    QuantizedRows, Workspace,
+    Activations, Attention, Buffer, DType, Epilogue, Forms, Heads, Isa, Kernels, Matrix, Output,
+    Product, QuantizedRows, Sight, Workspace,
 };
 
 const ROWS: usize = 768;
@@ -66,8 +66,9 @@ fn products(criterion: &mut Criterion) {
 }
 
 fn attention(criterion: &mut Criterion) {
-    let (heads, head_dim) = (12, 64);
-    let hidden = heads * head_dim;
+    let heads = Heads { queries: 12, keys: 12, width: 64 };
+    let attention = Attention { heads, sight: Sight::All, slopes: &[] };
+    let hidden = heads.query_width();
     for isa in Isa::all_supported().into_iter().filter(|isa| *isa != Isa::Portable) {
         let mut group = criterion.benchmark_group(format!("{isa}/attention"));
         for tokens in [12, 64, 256, 512] {
@@ -76,7 +77,7 @@ fn attention(criterion: &mut Criterion) {
             let mut out = vec![0.0; tokens * hidden];
             group.throughput(Throughput::Elements((2 * tokens * tokens * hidden) as u64));
             group.bench_function(BenchmarkId::from_parameter(tokens), |bencher| {
-                bencher.iter(|| kernels.attention(&mut workspace, &qkv, heads, head_dim, &mut out));
+                bencher.iter(|| kernels.attention(&mut workspace, &qkv, &attention, &mut out));
             });
         }
         group.finish();

@@ -34,7 +34,7 @@ pub struct ModelSummary {
     pub dimensions: usize,
     /// Most tokens in a text, special tokens included.
     pub context_tokens: usize,
-    /// `mean` or `cls`.
+    /// `mean`, `cls` or `last`.
     pub pooling: String,
     /// The type that most of the weights' bytes have.
     pub quantization: String,
@@ -67,6 +67,9 @@ pub enum EngineError {
         /// The model's limit.
         context_tokens: usize,
     },
+    /// The text has no tokens, which only models without special tokens can meet.
+    #[error("text: has no tokens, and the model's tokenizer adds none; send one that is not empty")]
+    NoTokens,
     /// More or fewer dimensions than the model has.
     #[error("option `dimensions`: is {found}, the model gives 1 to {dimensions}")]
     Dimensions {
@@ -122,7 +125,7 @@ impl Engine {
         let summary = ModelSummary {
             name: file.str("general.name")?.unwrap_or(fallback_name).into(),
             architecture: hyper.architecture.name.into(),
-            dimensions: hyper.hidden,
+            dimensions: hyper.dimensions,
             context_tokens: hyper.context_tokens,
             pooling: hyper.pooling.name().into(),
             quantization: file.main_dtype().map(|dtype| dtype.to_string()).unwrap_or_default(),
@@ -180,7 +183,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// A text beyond the context, unless `truncate`; the batch is then as it was.
+    /// A text beyond the context, unless `truncate`, or one without tokens; the batch is then as it
+    /// was.
     pub fn tokenize(
         &mut self,
         text: &str,
@@ -193,6 +197,9 @@ impl Engine {
             let truncated = tokens > context_tokens;
             if truncated && !truncate {
                 return Err(EngineError::TextTooLong { tokens, context_tokens });
+            }
+            if tokens == 0 {
+                return Err(EngineError::NoTokens);
             }
             Ok(Tokenized { tokens: tokens.min(context_tokens), truncated })
         })

@@ -3,8 +3,8 @@
 
 use arbitrary::{Result, Unstructured};
 use embed_worker::kernels::{
-    Activations, DType, Epilogue, Forms, Isa, Kernels, Matrix, NonFiniteWeight, Output, Product,
-    QuantizedRows, Workspace,
+    Activation, Activations, Attention, DType, Epilogue, Forms, Heads, Isa, Kernels, Matrix,
+    NonFiniteWeight, Norm, Output, Product, QuantizedRows, Sight, Workspace,
 };
 
 /// Rows of weights at most: two tasks and a tail.
@@ -43,7 +43,11 @@ fn check_product(input: &mut Unstructured<'_>) -> Result<()> {
     };
     let rows = input.int_in_range(1..=ROWS_MAX)?;
     let tokens = input.int_in_range(1..=TOKENS_MAX)?;
-    let epilogue = *input.choose(&[Epilogue::Store, Epilogue::Gelu, Epilogue::SiluGate])?;
+    let epilogue = *input.choose(&[
+        Epilogue::Store,
+        Epilogue::Activate(Activation::Gelu),
+        Epilogue::Gate(Activation::Silu),
+    ])?;
     let (mend, with_bias): (bool, bool) = (input.ratio(3, 4)?, input.arbitrary()?);
     let x = Pattern::take(input, 64).floats(tokens * cols);
     let bias = Pattern::take(input, 16).floats(rows);
@@ -116,30 +120,38 @@ fn multiply(
 
 /// Attention, rotations and norms of any numbers.
 fn check_rows(input: &mut Unstructured<'_>) -> Result<()> {
-    let heads = input.int_in_range(1..=3)?;
-    let head_dim = input.int_in_range(1..=70)?;
+    let keys = input.int_in_range(1..=3)?;
+    let width = input.int_in_range(1..=70)?;
     let tokens = input.int_in_range(1..=40)?;
-    let hidden = heads * head_dim;
-    let rotate = head_dim % 2 == 0 && input.arbitrary()?;
-    let angles = Pattern::take(input, 16).floats(tokens * (head_dim / 2));
+    let heads = Heads { queries: keys * input.int_in_range(1..=2)?, keys, width };
+    let sight = match input.int_in_range(0..=2)? {
+        0 => Sight::All,
+        1 => Sight::Back,
+        _ => Sight::Near(input.int_in_range(0..=20)?),
+    };
+    let hidden = heads.query_width();
+    let rotate = width % 2 == 0 && input.arbitrary()?;
+    let angles = Pattern::take(input, 16).floats(tokens * (width / 2));
     let weight = Pattern::take(input, 16).floats(hidden);
     let delta = Pattern::take(input, 32).floats(tokens * hidden);
-    let qkv = Pattern::take(input, usize::MAX).floats(tokens * 3 * hidden);
+    let qkv = Pattern::take(input, usize::MAX).floats(tokens * heads.row_width());
     let run = |isa: Isa| {
         let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(1));
         let (mut qkv, mut out) = (qkv.clone(), vec![0.0; tokens * hidden]);
         if rotate {
-            kernels.rope(&mut workspace, &mut qkv, (hidden, head_dim), (&angles, &angles));
+            kernels.rope(&mut workspace, &mut qkv, heads, (&angles, &angles));
         }
-        kernels.attention(&mut workspace, &qkv, heads, head_dim, &mut out);
+        let attention = Attention { heads, sight, slopes: &[] };
+        kernels.attention(&mut workspace, &qkv, &attention, &mut out);
         let attended = bits(&out);
-        let norm = (weight.as_slice(), &weight[..]);
-        kernels.layer_norm(&mut workspace, &mut out, Some(&delta), norm, 1e-12);
+        let (weight, bias) = (&weight, Some(weight.as_slice()));
+        let norm = Norm { centred: true, weight, bias, epsilon: 1e-12 };
+        kernels.norm(&mut workspace, &mut out, Some(&delta), &norm);
         (attended, bits(&out))
     };
     let law = run(Isa::Portable);
     for isa in Isa::all_supported() {
-        assert!(run(isa) == law, "{isa}: {heads} heads of {head_dim}, {tokens} tokens");
+        assert!(run(isa) == law, "{isa}: {heads:?}, {sight:?}, {tokens} tokens");
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let code = match error {
             EngineError::TextTooLong { .. } => ErrorCode::TextTooLong,
-            EngineError::Dimensions { .. } => ErrorCode::BadArgument,
+            EngineError::Dimensions { .. } | EngineError::NoTokens => ErrorCode::BadArgument,
             EngineError::Vector(_) => ErrorCode::ModelInvalid,
             EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error)) => {
                 code_of_file(error)
@@ -65,6 +65,7 @@ impl From<&EngineError> for Failure {
             )
             | EngineError::Model(
                 ModelError::Architecture { .. }
+                | ModelError::TensorUnsupported { .. }
                 | ModelError::KeyUnsupported { .. }
                 | ModelError::TensorType { .. },
             ) => ErrorCode::ModelUnsupported,

@@ -73,7 +73,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         dimensions: summary.dimensions,
         context_tokens: summary.context_tokens,
         layers: hyper.blocks,
-        heads: hyper.heads,
+        heads: hyper.heads.queries,
         feed_forward: hyper.inner,
         pooling: summary.pooling.clone(),
         pooling_is_default: !hyper.pooling_named,

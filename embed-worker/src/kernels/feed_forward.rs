@@ -4,7 +4,7 @@
 //! holds, and quantizes them: the next product wants nothing else, so that the widest activations of
 //! a model are never written to memory as floats, nor read by another core.
 
-use super::matmul::{Epilogue, Product, Task, WIDTH, task_tokens};
+use super::matmul::{Activation, Epilogue, Product, Task, WIDTH, task_tokens};
 use super::memory::SharedOut;
 use super::panel::{SLICE, slices};
 use super::quantize::{Forms, QuantizedRows};
@@ -12,8 +12,8 @@ use super::workspace::{ThreadScratch, Workspace, first_error};
 use super::{Activations, Kernels, NonFiniteWeight};
 
 impl Kernels {
-    /// Quantizes `gelu(x · up^T + bias)`, or `silu(x · gate^T) * (x · up^T)` if there is a gate, to
-    /// `out` in the forms `forms`.
+    /// Quantizes `activation(x · up^T + bias)`, or `activation(x · gate^T) * (x · up^T)` if there is a
+    /// gate, to `out` in the forms `forms`.
     ///
     /// # Shapes
     ///
@@ -31,13 +31,14 @@ impl Kernels {
         workspace: &mut Workspace,
         up: &Product<'_>,
         gate: Option<&Product<'_>>,
+        activation: Activation,
         x: &Activations<'_>,
         (forms, out): (Forms, &mut QuantizedRows),
     ) -> Result<(), (usize, NonFiniteWeight)> {
         let (tokens, inner) = (x.tokens, up.weights.rows);
-        let activation = if gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
-        let up = (up, activation);
-        let products = [Some(up), gate.map(|gate| (gate, Epilogue::SiluGate))];
+        let plain = if gate.is_some() { Epilogue::Store } else { Epilogue::Activate(activation) };
+        let up = (up, plain);
+        let products = [Some(up), gate.map(|gate| (gate, Epilogue::Gate(activation)))];
         for (product, _) in products.iter().flatten() {
             product.check(x, up.0.weights.cols);
             assert!(product.weights.rows == inner, "up and gate have the same rows");

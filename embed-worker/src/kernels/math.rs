@@ -65,6 +65,18 @@ pub(super) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     simd.mul(low, simd.fma(inner, p, simd.splat(0.5)))
 }
 
+/// `gelu(x)` in the form with `tanh`: `x / 2 (1 + tanh(u))` with `u = sqrt(2/π) (x + 0.044715 x³)`,
+/// which is `x` times the logistic function of `2u`. Some models were trained with it.
+#[inline(always)]
+pub(super) fn gelu_tanh<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    // -2 sqrt(2/π), and that times 0.044715.
+    const LINEAR: f32 = -1.595_769;
+    const CUBIC: f32 = -0.071_354_814;
+    let square = simd.mul(x, x);
+    let minus_2u = simd.mul(x, simd.fma(square, simd.splat(CUBIC), simd.splat(LINEAR)));
+    simd.div(x, simd.add(simd.splat(1.0), exp(simd, minus_2u)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +136,18 @@ mod tests {
             assert!((gelu(x) / x - 1.0).abs() < 1e-6 && gelu(-x).abs() < 6e-5, "{x}");
         }
         assert!(gelu(0.0) == 0.0 && gelu(-0.0) == 0.0 && gelu(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn gelu_with_tanh_is_its_formula() {
+        for step in -2000..2000 {
+            let x = f64::from(step) * 0.01;
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            let wanted = 0.5 * x * (1.0 + u.tanh());
+            let found = f64::from(gelu_tanh(Portable, [x as f32; LANES])[0]);
+            assert!((found - wanted).abs() <= 1e-6 * x.abs().max(1e-3), "{x}: {found}, {wanted}");
+        }
+        assert!(gelu_tanh(Portable, [f32::NAN; LANES])[0].is_nan());
     }
 
     #[test]

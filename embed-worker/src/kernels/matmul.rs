@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::block::{Format, with_format};
-use super::math::{gelu, silu};
+use super::math::{gelu, gelu_tanh, silu};
 use super::memory::{BlockRows, Cell, SharedOut, prefetch};
 use super::panel::{
     BLOCKS, PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
@@ -25,10 +25,21 @@ use super::{Activations, DType, Kernels, Matrix, NonFiniteWeight};
 pub enum Epilogue {
     /// Nothing: `out = y`.
     Store,
-    /// `out = gelu(y)`, in the form with `tanh`.
+    /// `out = activation(y)`
+    Activate(Activation),
+    /// `out = activation(y) * out`: the gate of what is there.
+    Gate(Activation),
+}
+
+/// A function of one element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x` times the normal distribution's `Φ(x)`.
     Gelu,
-    /// `out = silu(y) * out`: the gate of what is there.
-    SiluGate,
+    /// The same in the form with `tanh`.
+    GeluTanh,
+    /// `x` times the logistic function of `x`.
+    Silu,
 }
 
 /// Where a product goes: `[tokens, rows]`, with `stride` elements from one token to the next.
@@ -314,8 +325,18 @@ impl Op for Finish<'_, '_> {
         }
         match self.epilogue {
             Epilogue::Store => each_token!(y, _old => y),
-            Epilogue::Gelu => each_token!(y, _old => gelu(simd, y)),
-            Epilogue::SiluGate => each_token!(y, old => simd.mul(silu(simd, y), simd.load(old))),
+            Epilogue::Activate(Activation::Gelu) => each_token!(y, _old => gelu(simd, y)),
+            Epilogue::Activate(Activation::GeluTanh) => each_token!(y, _old => gelu_tanh(simd, y)),
+            Epilogue::Activate(Activation::Silu) => each_token!(y, _old => silu(simd, y)),
+            Epilogue::Gate(Activation::Gelu) => {
+                each_token!(y, old => simd.mul(gelu(simd, y), simd.load(old)));
+            }
+            Epilogue::Gate(Activation::GeluTanh) => {
+                each_token!(y, old => simd.mul(gelu_tanh(simd, y), simd.load(old)));
+            }
+            Epilogue::Gate(Activation::Silu) => {
+                each_token!(y, old => simd.mul(silu(simd, y), simd.load(old)));
+            }
         }
     }
 }

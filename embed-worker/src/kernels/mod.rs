@@ -46,10 +46,12 @@ mod workspace;
 #[cfg(test)]
 mod tests;
 
+pub use attention::{Attention, Heads, Sight};
 pub use buffer::Buffer;
 pub use dtype::DType;
+pub use elementwise::Norm;
 pub use isa::{Isa, IsaError};
-pub use matmul::{Epilogue, Output, Product};
+pub use matmul::{Activation, Epilogue, Output, Product};
 pub use quantize::{Forms, QuantizedRows};
 pub use workspace::Workspace;
 

@@ -129,10 +129,12 @@ fn every_instruction_set_finishes_alike() {
     let data = weights(&mut numbers, DType::Q8_0, 40, 64);
     let matrix = Matrix::new(DType::Q8_0, 40, 64, &data);
     let x = numbers.floats(14 * 64);
-    for epilogue in [Epilogue::Gelu, Epilogue::SiluGate] {
-        let law = product(Isa::Portable, 1, &matrix, &x, None, epilogue);
-        for isa in Isa::all_supported() {
-            assert!(law == product(isa, 3, &matrix, &x, None, epilogue), "{isa}: {epilogue:?}");
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+        for epilogue in [Epilogue::Activate(activation), Epilogue::Gate(activation)] {
+            let law = product(Isa::Portable, 1, &matrix, &x, None, epilogue);
+            for isa in Isa::all_supported() {
+                assert!(law == product(isa, 3, &matrix, &x, None, epilogue), "{isa}: {epilogue:?}");
+            }
         }
     }
 }
@@ -156,6 +158,7 @@ fn what_is_quantized_as_it_is_made_has_the_same_bits() {
         for tokens in [1, 7, 130] {
             let x = numbers.floats(tokens * cols);
             for gate in [None, Some(&gate)] {
+                let activation = if gate.is_some() { Activation::Silu } else { Activation::Gelu };
                 let run = |isa: Isa, threads: usize, at_once: bool| {
                     let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
                     let mut quantized = QuantizedRows::default();
@@ -165,15 +168,17 @@ fn what_is_quantized_as_it_is_made_has_the_same_bits() {
                     let (forms, mut out) = (Forms::of([next]), QuantizedRows::default());
                     if at_once {
                         let out = (forms, &mut out);
-                        kernels.feed_forward(&mut workspace, &up, gate, &x, out).expect("finite");
+                        kernels
+                            .feed_forward(&mut workspace, &up, gate, activation, &x, out)
+                            .expect("finite");
                     } else {
                         let mut rows = vec![0.0; tokens * inner];
                         let both = [Some(&up), gate];
                         for (index, product) in both.into_iter().flatten().enumerate() {
                             let epilogue = match (index, gate) {
-                                (0, None) => Epilogue::Gelu,
+                                (0, None) => Epilogue::Activate(activation),
                                 (0, Some(_)) => Epilogue::Store,
-                                _ => Epilogue::SiluGate,
+                                _ => Epilogue::Gate(activation),
                             };
                             let output = Output { out: &mut rows, stride: inner, epilogue };
                             kernels
@@ -461,30 +466,54 @@ fn a_scale_or_weight_that_is_not_finite_is_an_error_wherever_it_stands() {
     }
 }
 
+/// Heads and sights that attention meets: full, grouped and single keys; every kind of sight.
+fn attentions() -> Vec<(Heads, Sight, Vec<f32>)> {
+    let heads = |queries, keys, width| Heads { queries, keys, width };
+    let mut all = Vec::new();
+    for heads in [heads(1, 1, 5), heads(2, 2, 16), heads(6, 2, 32), heads(2, 1, 64)] {
+        for sight in [Sight::All, Sight::Back, Sight::Near(0), Sight::Near(19)] {
+            all.push((heads, sight, Vec::new()));
+        }
+        let slopes = (1..=heads.queries).map(|head| 0.5_f32.powi(head as i32)).collect();
+        all.push((heads, Sight::All, slopes));
+    }
+    all
+}
+
 #[test]
 fn attention_norms_and_rotations_give_the_laws_bits() {
     let mut numbers = Numbers(5);
-    for (heads, head_dim) in [(1, 5), (2, 16), (3, 32), (2, 64)] {
-        let hidden = heads * head_dim;
-        for tokens in [1, 2, 15, 16, 17, 50, 97] {
-            let qkv = numbers.floats(tokens * 3 * hidden);
+    for (heads, sight, slopes) in attentions() {
+        let attention = Attention { heads, sight, slopes: &slopes };
+        let hidden = heads.query_width();
+        for tokens in [1, 2, 15, 16, 17, 50, 97, 201] {
+            let qkv = numbers.floats(tokens * heads.row_width());
             let (weight, bias) = (numbers.floats(hidden), numbers.floats(hidden));
             let delta = numbers.floats(tokens * hidden);
-            let pairs = head_dim / 2;
+            let pairs = heads.width / 2;
             let angles = numbers.floats(tokens * pairs);
             let run = |isa: Isa, threads: usize| -> Vec<u32> {
                 let (kernels, mut workspace) = (Kernels::new(isa), Workspace::new(threads));
                 let mut qkv = qkv.clone();
                 let mut out = vec![0.0; tokens * hidden];
-                kernels.rope(&mut workspace, &mut qkv, (hidden, head_dim), (&angles, &angles));
-                kernels.attention(&mut workspace, &qkv, heads, head_dim, &mut out);
-                let norm = (weight.as_slice(), bias.as_slice());
-                kernels.layer_norm(&mut workspace, &mut out, Some(&delta), norm, 1e-12);
+                let head = Norm {
+                    centred: false,
+                    weight: &weight[..heads.width],
+                    bias: None,
+                    epsilon: 1e-6,
+                };
+                kernels.norm_heads(&mut workspace, &mut qkv, heads, [&head, &head]);
+                kernels.rope(&mut workspace, &mut qkv, heads, (&angles, &angles));
+                kernels.attention(&mut workspace, &qkv, &attention, &mut out);
+                let (weight, bias) = (&weight, Some(bias.as_slice()));
+                let norm = Norm { centred: true, weight, bias, epsilon: 1e-12 };
+                kernels.norm(&mut workspace, &mut out, Some(&delta), &norm);
+                kernels.add(&mut workspace, &mut out, &delta);
                 out.into_iter().map(f32::to_bits).collect()
             };
             let law = run(Isa::Portable, 1);
             for isa in Isa::all_supported() {
-                assert!(law == run(isa, 2), "{isa}: {heads} heads of {head_dim}, {tokens} tokens");
+                assert!(law == run(isa, 2), "{isa}: {heads:?}, {sight:?}, {tokens} tokens");
             }
         }
     }
@@ -494,29 +523,44 @@ fn attention_norms_and_rotations_give_the_laws_bits() {
 #[test]
 fn attention_is_softmax_of_products() {
     let mut numbers = Numbers(6);
-    let (tokens, heads, head_dim) = (19, 2, 24);
-    let hidden = heads * head_dim;
-    let qkv = numbers.floats(tokens * 3 * hidden);
-    let at = |token: usize, part: usize, head: usize, element: usize| {
-        f64::from(qkv[(3 * token + part) * hidden + head * head_dim + element])
-    };
-    let mut out = vec![0.0; tokens * hidden];
-    Kernels::new(Isa::best()).attention(&mut Workspace::new(2), &qkv, heads, head_dim, &mut out);
-    for token in 0..tokens {
-        for head in 0..heads {
-            let scores: Vec<f64> = (0..tokens)
-                .map(|key| {
-                    let dot: f64 =
-                        (0..head_dim).map(|i| at(token, 0, head, i) * at(key, 1, head, i)).sum();
-                    (dot / (head_dim as f64).sqrt()).exp()
-                })
-                .collect();
-            let total: f64 = scores.iter().sum();
-            for i in 0..head_dim {
-                let wanted: f64 =
-                    (0..tokens).map(|key| scores[key] / total * at(key, 2, head, i)).sum();
-                let found = f64::from(out[token * hidden + head * head_dim + i]);
-                assert!((found - wanted).abs() < 1e-5, "{token}, {head}, {i}: {found}, {wanted}");
+    for (heads, sight, slopes) in attentions() {
+        let Heads { queries, keys, width } = heads;
+        // More than the queries of one task, and no multiple of anything.
+        for tokens in [1, 19, 113] {
+            let qkv = numbers.floats(tokens * heads.row_width());
+            let row = |token: usize| &qkv[token * heads.row_width()..];
+            let query = |token, head: usize| &row(token)[head * width..][..width];
+            let key = |token, head: usize| &row(token)[(queries + head) * width..][..width];
+            let value =
+                |token, head: usize| &row(token)[(queries + keys + head) * width..][..width];
+            let mut out = vec![0.0; tokens * heads.query_width()];
+            let attention = Attention { heads, sight, slopes: &slopes };
+            Kernels::new(Isa::best()).attention(&mut Workspace::new(2), &qkv, &attention, &mut out);
+            for (token, head) in (0..tokens).flat_map(|t| (0..queries).map(move |h| (t, h))) {
+                let shared = head / (queries / keys);
+                let weight = |other: usize| {
+                    let distance = token.abs_diff(other);
+                    let seen = match sight {
+                        Sight::All => true,
+                        Sight::Back => other <= token,
+                        Sight::Near(reach) => distance <= reach,
+                    };
+                    let pairs = query(token, head).iter().zip(key(other, shared));
+                    let dot: f64 = pairs.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                    let slope = slopes.get(head).map_or(0.0, |slope| f64::from(*slope));
+                    let score = dot / (width as f64).sqrt() - slope * distance as f64;
+                    if seen { score.exp() } else { 0.0 }
+                };
+                let weights: Vec<f64> = (0..tokens).map(weight).collect();
+                let total: f64 = weights.iter().sum();
+                for element in 0..width {
+                    let of =
+                        |other: usize| weights[other] * f64::from(value(other, shared)[element]);
+                    let wanted = (0..tokens).map(of).sum::<f64>() / total;
+                    let found = out[(token * queries + head) * width + element];
+                    let near = (f64::from(found) - wanted).abs() < 1e-5;
+                    assert!(near, "{heads:?}, {sight:?}, {token}, {head}: {found}, {wanted}");
+                }
             }
         }
     }

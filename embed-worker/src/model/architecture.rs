@@ -3,6 +3,8 @@
 //! Adding an architecture is adding a row, as long as it is made of parts that exist.
 //! The rows follow `src/models/*.cpp` of llama.cpp, whose converter wrote the files.
 
+use crate::kernels::Activation;
+
 /// How a token learns where it stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
@@ -13,15 +15,76 @@ pub enum Positions {
         /// `rope.freq_base` where the file names none.
         default_base: f32,
     },
+    /// Scores fall with the distance, in each head at its own rate (ALiBi).
+    Alibi,
 }
 
-/// What stands between the two products of a feed-forward layer.
+/// What is done to a token's row of `token_embd.weight` before the first layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedForward {
-    /// `gelu(up(x))`.
-    Gelu,
-    /// `silu(gate(x)) * up(x)`.
-    SwiGlu,
+pub enum Input {
+    /// Row 0 of `token_types.weight`, if there is one, is added, and the sum normed.
+    TypedAndNormed,
+    /// It is normed, and the first layer does not norm its attention's input again.
+    Normed,
+    /// Nothing.
+    Plain,
+    /// It is multiplied by the root of its width.
+    Scaled,
+}
+
+/// Which norm: what is taken off, and what is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Layer norm with scale and shift.
+    Layer,
+    /// Layer norm with a scale only.
+    LayerScale,
+    /// Division by the root of the mean square, with a scale.
+    Rms,
+}
+
+/// Where the norms of attention and of the feed-forward layer stand, `f` being either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// `x = norm(x + f(x))`
+    After,
+    /// `x = x + f(norm(x))`, and one norm after the last layer.
+    Before,
+    /// `x = x + norm(f(norm(x)))`, and one norm after the last layer.
+    Around,
+}
+
+/// Which tokens a token sees, where the file does not say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sight {
+    /// All of its text.
+    All,
+    /// Itself and those before it; a file may ask for all with `attention.causal`.
+    Back,
+    /// All in some layers, and in the others those within half of `attention.sliding_window`, with
+    /// rotations of their own base.
+    Alternating {
+        /// `rope.freq_base_swa` where the file names none.
+        local_base: f32,
+        /// Every how many layers one sees all, where the file does not say.
+        period: u32,
+        /// Whether that is the first of each period, or else the last.
+        first: bool,
+    },
+}
+
+/// What gates the inside of a feed-forward layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing: `activation(up(x))`.
+    None,
+    /// `activation(gate(x)) * up(x)`.
+    Own,
+    /// The same, where the rows of `gate` stand before those of `up` in `ffn_up.weight`.
+    InUp,
+    /// Nothing; but in every so manieth layer a router chooses a few of several such layers for each
+    /// token (`moe_every_n_layers`, `expert_count`, `expert_used_count`).
+    NoneWithExperts,
 }
 
 /// How the token vectors of a text become one vector.
@@ -31,6 +94,8 @@ pub enum Pooling {
     Mean,
     /// That of the first token.
     Cls,
+    /// That of the last token.
+    Last,
 }
 
 impl Pooling {
@@ -39,30 +104,103 @@ impl Pooling {
         match self {
             Self::Mean => "mean",
             Self::Cls => "cls",
+            Self::Last => "last",
         }
     }
 }
 
-/// One row of the table: an encoder with layer norm after each residual sum.
+/// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Architecture {
     /// `general.architecture`.
     pub name: &'static str,
+    /// What happens to a token's row first.
+    pub input: Input,
     /// How positions enter.
     pub positions: Positions,
-    /// The feed-forward layer.
-    pub feed_forward: FeedForward,
+    /// Who sees whom.
+    pub sight: Sight,
+    /// Whether each head's queries and keys are normed before they are rotated.
+    pub head_norms: bool,
+    /// Which norm all are.
+    pub norm: NormKind,
+    /// Where they stand.
+    pub norms: Norms,
+    /// What makes a feed-forward layer not linear; a file may name another (`hidden_activation`).
+    pub activation: Activation,
+    /// What gates it.
+    pub gate: Gate,
+    /// How a text's vectors become one where the file does not say.
+    pub pooling: Pooling,
 }
 
+/// Encoders: the norm comes after the sum.
+const BERT: Architecture = Architecture {
+    name: "bert",
+    input: Input::TypedAndNormed,
+    positions: Positions::Learned,
+    sight: Sight::All,
+    head_norms: false,
+    norm: NormKind::Layer,
+    norms: Norms::After,
+    activation: Activation::Gelu,
+    gate: Gate::None,
+    pooling: Pooling::Mean,
+};
+
+/// Decoders: the last token has seen all others, and stands for the text.
+const QWEN2: Architecture = Architecture {
+    name: "qwen2",
+    input: Input::Plain,
+    positions: Positions::Rope { default_base: 10_000.0 },
+    sight: Sight::Back,
+    head_norms: false,
+    norm: NormKind::Rms,
+    norms: Norms::Before,
+    activation: Activation::Silu,
+    gate: Gate::Own,
+    pooling: Pooling::Last,
+};
+
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 2] = [
+pub const ARCHITECTURES: [Architecture; 7] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
-    Architecture { name: "bert", positions: Positions::Learned, feed_forward: FeedForward::Gelu },
+    BERT,
     // nomic-embed-text v1 and v1.5.
     Architecture {
         name: "nomic-bert",
         positions: Positions::Rope { default_base: 10_000.0 },
-        feed_forward: FeedForward::SwiGlu,
+        activation: Activation::Silu,
+        gate: Gate::Own,
+        ..BERT
+    },
+    // jina-embeddings-v2.
+    Architecture { name: "jina-bert-v2", positions: Positions::Alibi, gate: Gate::InUp, ..BERT },
+    // ModernBERT, gte-modernbert, granite-embedding R2.
+    Architecture {
+        name: "modern-bert",
+        input: Input::Normed,
+        positions: Positions::Rope { default_base: 160_000.0 },
+        sight: Sight::Alternating { local_base: 10_000.0, period: 3, first: true },
+        norm: NormKind::LayerScale,
+        norms: Norms::Before,
+        gate: Gate::InUp,
+        ..BERT
+    },
+    // nomic-embed-code, gte-Qwen2.
+    QWEN2,
+    // Qwen3-Embedding.
+    Architecture { name: "qwen3", head_norms: true, ..QWEN2 },
+    // EmbeddingGemma: a decoder's layers, but an encoder's sight and pooling.
+    Architecture {
+        name: "gemma-embedding",
+        input: Input::Scaled,
+        sight: Sight::Alternating { local_base: 10_000.0, period: 6, first: false },
+        head_norms: true,
+        norms: Norms::Around,
+        activation: Activation::GeluTanh,
+        pooling: Pooling::Mean,
+        ..QWEN2
     },
 ];
 

@@ -71,7 +71,7 @@ impl Encoder {
     /// The matrices that a forward pass multiplies with, in its order, with the kind of each; those
     /// that take the same rows at once are together.
     pub fn products(&self) -> impl Iterator<Item = (&'static str, Vec<Matrix<'_>>)> {
-        self.weights.blocks.iter().flat_map(Block::products)
+        self.weights.blocks.iter().flat_map(|block| Block::products(block, &self.hyper))
     }
 
     /// Threads that compute, the caller's included.
@@ -84,14 +84,14 @@ impl Encoder {
         Scratch::bytes(&self.hyper, tokens)
             + self.workspace.threads()
                 * Workspace::thread_bytes(
-                    self.hyper.inner,
+                    self.hyper.inner.max(self.hyper.heads.query_width()),
                     tokens.min(TILE_TOKENS),
                     tokens,
-                    self.hyper.head_dim,
+                    self.hyper.heads.width,
                 )
     }
 
-    /// Runs the model over `batch`: one pooled row a text, `[texts, hidden]`, not normalised.
+    /// Runs the model over `batch`: one pooled row a text, `[texts, dimensions]`, not normalised.
     ///
     /// The row of a text whose activations left the range of f32 is NaN; other texts are not
     /// touched by that.

@@ -49,6 +49,12 @@ pub enum ModelError {
         /// Name of the tensor.
         tensor: String,
     },
+    /// A tensor is there that the architecture's row in the table has not.
+    #[error("tensor `{tensor}`: is not supported, this variant of the architecture does not run")]
+    TensorUnsupported {
+        /// Name of the tensor.
+        tensor: String,
+    },
     /// A tensor has not the shape that the keys announce.
     #[error("tensor `{tensor}`: has shape {found}, the model's keys ask for {wanted}")]
     TensorShape {

@@ -2,18 +2,14 @@
 //!
 //! Keys and defaults are those that llama.cpp's converter writes and its loader assumes.
 
-use super::architecture::{Architecture, Pooling, Positions};
+use super::architecture::{Architecture, Gate, Pooling, Positions, Sight};
 use super::error::ModelError;
+use super::keys::{CONTEXT_MAX, HIDDEN_MAX, Keys, WIDTH_MAX};
 use crate::gguf::GgufFile;
+use crate::kernels::{self, Activation, Heads};
 
 /// Most layers: the deepest published model has some hundred.
 const BLOCKS_MAX: u32 = 1024;
-/// Most elements in a row of hidden states or of a feed-forward layer.
-const WIDTH_MAX: u32 = 1 << 20;
-/// Most dimensions of the answer; what a frame of the protocol holds.
-const HIDDEN_MAX: u32 = 16_000;
-/// Most tokens in a text; the longest published context is a million.
-const CONTEXT_MAX: u32 = 1 << 20;
 
 /// The sizes and constants of a model.
 #[derive(Clone, Debug)]
@@ -22,26 +18,38 @@ pub struct Hyperparameters {
     pub architecture: &'static Architecture,
     /// Layers.
     pub blocks: usize,
-    /// Width of a token's state, and of the vector.
+    /// Width of a token's state.
     pub hidden: usize,
+    /// Length of the vector: `hidden`, unless heads stand after pooling.
+    pub dimensions: usize,
     /// Attention heads.
-    pub heads: usize,
-    /// Width of one head: `hidden / heads`.
-    pub head_dim: usize,
+    pub heads: Heads,
     /// Width inside the feed-forward layer.
     pub inner: usize,
+    /// What makes the feed-forward layer not linear.
+    pub activation: Activation,
+    /// Several feed-forward layers in the place of one, if the architecture has them.
+    pub experts: Option<Experts>,
     /// Most tokens in a text, special tokens included.
     pub context_tokens: usize,
-    /// Rows of the token type table; only row 0 ("sentence A") is ever used.
+    /// Rows of the token type table, if there is one; only row 0 ("sentence A") is ever used.
     pub token_types: usize,
-    /// Added to the variance in layer norm.
+    /// Added to the variance in norms.
     pub norm_epsilon: f32,
+    /// Whether a token sees only those before it.
+    pub causal: bool,
     /// Rotary positions, if the architecture has them.
     pub rope: Option<Rope>,
+    /// Layers that see only what is near, if the architecture has them.
+    pub local: Option<Local>,
+    /// What each place of distance takes from a score, `[heads]`; empty if nothing.
+    pub slopes: Vec<f32>,
     /// How token vectors become one.
     pub pooling: Pooling,
     /// Whether the file names its pooling, or the default was taken.
     pub pooling_named: bool,
+    /// Width between the two linear heads after pooling, if there are any.
+    pub head_inner: Option<usize>,
 }
 
 /// Parameters of rotary position embedding.
@@ -51,6 +59,28 @@ pub struct Rope {
     pub base: f32,
     /// Elements of each head that are rotated; even.
     pub dims: usize,
+}
+
+/// Layers in which a token sees only what is near.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Local {
+    /// Places before and after a token that it sees.
+    pub reach: usize,
+    /// Rotations in these layers.
+    pub rope: Rope,
+    /// Whether a layer is one of them, `[blocks]`.
+    pub layers: Vec<bool>,
+}
+
+/// Several feed-forward layers of which a router chooses some for each token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many a token uses.
+    pub used: usize,
+    /// They stand in layers 1, 1 + every, 1 + 2 every and so on.
+    pub every: usize,
 }
 
 impl Hyperparameters {
@@ -67,146 +97,95 @@ impl Hyperparameters {
             found: name.into(),
             supported: Architecture::names(),
         })?;
-        let keys = Keys { file, prefix: name };
+        let keys = Keys { file, architecture };
 
         let hidden = keys.size("embedding_length", HIDDEN_MAX)?;
-        let heads = keys.size("attention.head_count", HIDDEN_MAX)?;
-        if hidden % heads != 0 {
-            return Err(keys.value(
-                "attention.head_count",
-                heads,
-                format!("a divisor of embedding_length, {hidden}"),
-            ));
-        }
-        let head_dim = hidden / heads;
-        if file.bool(&keys.full("attention.causal"))? == Some(true) {
-            return Err(ModelError::KeyUnsupported {
-                key: keys.full("attention.causal"),
-                found: "true".into(),
-                wanted: "an encoder's attention is bidirectional",
-            });
-        }
+        let blocks = keys.size("block_count", BLOCKS_MAX)?;
+        let heads = keys.heads(hidden)?;
+        let rope = match architecture.positions {
+            Positions::Learned | Positions::Alibi => None,
+            Positions::Rope { default_base } => {
+                Some(keys.rope("rope.freq_base", default_base, heads.width)?)
+            }
+        };
+        let slopes = match architecture.positions {
+            Positions::Alibi => alibi_slopes(heads.queries),
+            Positions::Learned | Positions::Rope { .. } => Vec::new(),
+        };
+        let experts = match architecture.gate {
+            Gate::NoneWithExperts => Some(keys.experts()?),
+            Gate::None | Gate::Own | Gate::InUp => None,
+        };
         let (pooling, pooling_named) = keys.pooling()?;
+        let (head_inner, dimensions) = keys.dense_heads(hidden)?.unzip();
         Ok(Self {
             architecture,
-            blocks: keys.size("block_count", BLOCKS_MAX)?,
+            blocks,
             hidden,
+            dimensions: dimensions.unwrap_or(hidden),
             heads,
-            head_dim,
             inner: keys.size("feed_forward_length", WIDTH_MAX)?,
+            activation: keys.activation()?,
+            experts,
             context_tokens: keys.size("context_length", CONTEXT_MAX)?,
-            token_types: size(file, "tokenizer.ggml.token_type_count".into(), WIDTH_MAX)?,
+            token_types: keys.token_types()?,
             norm_epsilon: keys.epsilon()?,
-            rope: match architecture.positions {
-                Positions::Learned => None,
-                Positions::Rope { default_base } => Some(keys.rope(default_base, head_dim)?),
+            causal: keys.causal()?,
+            rope,
+            local: match architecture.sight {
+                Sight::All | Sight::Back => None,
+                Sight::Alternating { local_base, period, first } => {
+                    Some(keys.local(blocks, heads.width, local_base, (period, first))?)
+                }
             },
+            slopes,
             pooling,
             pooling_named,
+            head_inner,
         })
     }
-}
 
-/// The keys of one architecture: `PREFIX.…`.
-struct Keys<'a> {
-    file: &'a GgufFile,
-    prefix: &'a str,
-}
-
-impl Keys<'_> {
-    fn full(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
+    /// The layers' part of those that see only what is near, if layer `block` is one.
+    pub(super) fn local(&self, block: usize) -> Option<&Local> {
+        self.local.as_ref().filter(|local| local.layers.get(block) == Some(&true))
     }
 
-    fn value(&self, key: &str, found: impl ToString, wanted: impl Into<String>) -> ModelError {
-        ModelError::KeyValue {
-            key: self.full(key),
-            found: found.to_string(),
-            wanted: wanted.into(),
+    /// Who sees whom in layer `block`.
+    pub(super) fn sight(&self, block: usize) -> kernels::Sight {
+        match self.local(block) {
+            Some(local) => kernels::Sight::Near(local.reach),
+            None if self.causal => kernels::Sight::Back,
+            None => kernels::Sight::All,
         }
     }
 
-    /// A required count between 1 and `most`.
-    fn size(&self, key: &str, most: u32) -> Result<usize, ModelError> {
-        size(self.file, self.full(key), most)
-    }
-
-    fn epsilon(&self) -> Result<f32, ModelError> {
-        let key = "attention.layer_norm_epsilon";
-        let epsilon = self
-            .file
-            .f32(&self.full(key))?
-            .ok_or_else(|| ModelError::KeyMissing { key: self.full(key) })?;
-        if epsilon.is_finite() && epsilon >= 0.0 {
-            Ok(epsilon)
-        } else {
-            Err(self.value(key, epsilon, "finite and not negative"))
-        }
-    }
-
-    fn rope(&self, default_base: f32, head_dim: usize) -> Result<Rope, ModelError> {
-        let base = self.file.f32(&self.full("rope.freq_base"))?.unwrap_or(default_base);
-        if !(base.is_finite() && base > 0.0) {
-            return Err(self.value("rope.freq_base", base, "finite and above zero"));
-        }
-        let dims = match self.file.u32(&self.full("rope.dimension_count"))? {
-            Some(dims) => dims as usize,
-            None => head_dim,
-        };
-        if dims == 0 || !dims.is_multiple_of(2) || dims > head_dim {
-            let wanted = format!("even, and from 2 to the head's width, {head_dim}");
-            return Err(self.value("rope.dimension_count", dims, wanted));
-        }
-        if let Some(scaling) = self.file.str(&self.full("rope.scaling.type"))?
-            && scaling != "none"
-        {
-            return Err(ModelError::KeyUnsupported {
-                key: self.full("rope.scaling.type"),
-                found: format!("`{scaling}`"),
-                wanted: "only files without position scaling run",
-            });
-        }
-        Ok(Rope { base, dims })
-    }
-
-    /// The pooling, and whether the file names it.
-    ///
-    /// Numbers are those of llama.cpp's `llama_pooling_type`. Encoders whose file says nothing were
-    /// nearly all trained with mean pooling; the families that were not are known by name.
-    fn pooling(&self) -> Result<(Pooling, bool), ModelError> {
-        const CLS_FAMILIES: [&str; 3] = ["bge", "mxbai", "arctic-embed"];
-        let key = self.full("pooling_type");
-        let unsupported = |found: &str| ModelError::KeyUnsupported {
-            key: key.clone(),
-            found: found.into(),
-            wanted: "only MEAN and CLS make one vector of a text here",
-        };
-        match self.file.u32(&key)? {
-            Some(1) => Ok((Pooling::Mean, true)),
-            Some(2) => Ok((Pooling::Cls, true)),
-            Some(0) => Err(unsupported("NONE")),
-            Some(3) => Err(unsupported("LAST")),
-            Some(4) => Err(unsupported("RANK")),
-            Some(other) => Err(unsupported(&other.to_string())),
-            None => {
-                let name = self.file.str("general.name")?.unwrap_or_default();
-                let name = name.to_ascii_lowercase();
-                let cls = CLS_FAMILIES.iter().any(|family| name.contains(family));
-                Ok((if cls { Pooling::Cls } else { Pooling::Mean }, false))
-            }
-        }
+    /// The experts of layer `block`, if it has any.
+    pub(super) fn experts(&self, block: usize) -> Option<Experts> {
+        self.experts.filter(|experts| block % experts.every == 1)
     }
 }
 
-/// A required count between 1 and `most`.
-fn size(file: &GgufFile, key: String, most: u32) -> Result<usize, ModelError> {
-    match file.u32(&key)? {
-        None => Err(ModelError::KeyMissing { key }),
-        Some(value) if (1..=most).contains(&value) => Ok(value as usize),
-        Some(value) => Err(ModelError::KeyValue {
-            key,
-            found: value.to_string(),
-            wanted: format!("from 1 to {most}"),
-        }),
+/// The rate at which scores fall in each head: powers of `2^(-8/heads)`, as if there were a power of
+/// two of them; heads beyond that lie between (Press et al. 2021, arXiv 2108.12409, and its code).
+fn alibi_slopes(heads: usize) -> Vec<f32> {
+    let even = 1 << heads.ilog2();
+    let slope = |heads: f64, index: usize| (-8.0 * index as f64 / heads).exp2() as f32;
+    let between = |head: usize| slope(2.0 * even as f64, 2 * (head - even) + 1);
+    let own = |head: usize| slope(even as f64, head + 1);
+    (0..heads).map(|head| if head < even { own(head) } else { between(head) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_those_of_alibis_code() {
+        let halves = |exponents: &[f32]| exponents.iter().map(|e| e.exp2()).collect::<Vec<_>>();
+        let whole = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0];
+        assert_eq!(alibi_slopes(8), halves(&whole));
+        assert_eq!(alibi_slopes(6), halves(&[-2.0, -4.0, -6.0, -8.0, -1.0, -3.0]));
+        assert_eq!(alibi_slopes(1), halves(&[-8.0]));
+        assert_eq!(alibi_slopes(12)[8..], halves(&[-0.5, -1.5, -2.5, -3.5]));
     }
 }

@@ -6,10 +6,14 @@
 pub mod architecture;
 mod encoder;
 mod error;
+mod feed_forward;
+mod find;
 pub mod hyper;
+mod keys;
 mod pass;
 pub mod pooling;
 mod scratch;
+mod steps;
 mod token_batch;
 mod weights;
 

@@ -1,26 +1,26 @@
-//! The forward pass of an encoder with layer norm after each residual sum (BERT and its kin), over
-//! some texts in one set of buffers.
+//! The forward pass, over some texts in one set of buffers.
 //!
 //! ```text
-//! x = norm(token + type [+ position])
-//! per layer:  x = norm(x + output(attention(qkv(x))))
-//!             x = norm(x + down(activation(up(x))))
+//! x = [norm](token [+ type] [+ position])
+//! per layer:  x = [norm](x + [norm](output(attention([rotate][norm](qkv([norm](x)))))))
+//!             x = [norm](x + [norm](down(activation(up([norm](x))))))
+//! vector = [heads](pool([norm](x)))
 //! ```
 //!
+//! What stands in brackets is there or not: `architecture.rs` says where.
 //! Everything but attention treats tokens one by one, so it goes tile by tile; attention goes text
 //! by text. Nothing depends on which texts share a pass.
 
 use std::ops::Range;
 
+use super::architecture::Input;
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
 use super::pooling::pool;
 use super::scratch::{Scratch, TILE_TOKENS};
+use super::steps::Steps;
 use super::weights::{Block, Linear, Weights};
-use crate::kernels::{
-    Activations, Epilogue, Forms, Kernels, NonFiniteWeight, Output, Product, QuantizedRows,
-    Workspace,
-};
+use crate::kernels::{Attention, Kernels, Workspace};
 
 /// Some texts on their way through the model.
 pub(super) struct Pass<'a> {
@@ -46,16 +46,26 @@ impl Pass<'_> {
         let longest = self.texts.iter().map(Range::len).max().unwrap_or(0);
         self.scratch.reserve(self.hyper, (self.texts.len(), self.ids.len()), longest);
         self.embed_tokens()?;
-        for block in &self.weights.blocks {
+        for (index, block) in self.weights.blocks.iter().enumerate() {
             self.project(block)?;
-            self.attend();
+            self.attend(index, block);
             self.combine(block)?;
         }
+        if let Some(norm) = &self.weights.output_norm {
+            let elements = self.ids.len() * self.hyper.hidden;
+            let (mut steps, scratch) = self.parts();
+            steps.norm(norm, &mut scratch.states[..elements]);
+        }
         self.pool_texts();
-        Ok(())
+        self.apply_heads()
     }
 
-    /// `states = norm(token + type [+ position])`
+    /// What computes, and where.
+    fn parts(&mut self) -> (Steps<'_>, &mut Scratch) {
+        (Steps { kernels: self.kernels, workspace: &mut *self.workspace }, &mut *self.scratch)
+    }
+
+    /// `states = [norm](token [+ type] [+ position])`
     fn embed_tokens(&mut self) -> Result<(), ModelError> {
         let Self { hyper, weights, kernels, workspace, scratch, ids, texts } = self;
         let hidden = hyper.hidden;
@@ -64,109 +74,96 @@ impl Pass<'_> {
                 let id = ids[token] as usize;
                 let state = &mut scratch.states[token * hidden..][..hidden];
                 weights.token_embd.row(*kernels, id, state)?;
-                add(state, &weights.token_type);
+                if let Some(token_type) = &weights.token_type {
+                    add(state, token_type);
+                }
                 if let Some(positions) = &weights.position_embd {
                     let delta = &mut scratch.delta[..hidden];
                     positions.row(*kernels, position, delta)?;
                     add(state, delta);
                 }
-            }
-        }
-        let states = &mut scratch.states[..ids.len() * hidden];
-        let norm = &weights.token_embd_norm;
-        kernels.layer_norm(workspace, states, None, norm.parts(), hyper.norm_epsilon);
-        Ok(())
-    }
-
-    /// `qkv = states · Wqkv + b`, tile by tile.
-    fn project(&mut self, block: &Block) -> Result<(), ModelError> {
-        let Self { hyper, kernels, workspace, scratch, ids, .. } = self;
-        let hidden = hyper.hidden;
-        for tile in tiles(ids.len()) {
-            let states = &scratch.states[tile.start * hidden..tile.end * hidden];
-            let (quantized, broken) = (&mut scratch.quantized, &mut scratch.broken[tile.clone()]);
-            let linears: Vec<&Linear> = block.qkv.iter().collect();
-            let x = quantize(*kernels, workspace, states, &linears, quantized, broken);
-            let qkv = &mut scratch.qkv[tile.start * 3 * hidden..tile.end * 3 * hidden];
-            multiply(*kernels, workspace, &linears, &x, store(qkv, 3 * hidden))?;
-        }
-        Ok(())
-    }
-
-    /// `attended = softmax(q · k^T / sqrt(head_dim)) · v`, text by text, after rotating q and k.
-    fn attend(&mut self) {
-        let Self { hyper, kernels, workspace, scratch, texts, .. } = self;
-        let Hyperparameters { hidden, heads, head_dim, .. } = **hyper;
-        for range in *texts {
-            let qkv = &mut scratch.qkv[range.start * 3 * hidden..range.end * 3 * hidden];
-            if let Some(rope) = hyper.rope {
-                let angles = range.len() * rope.dims / 2;
-                let table = (&scratch.rope.cos[..angles], &scratch.rope.sin[..angles]);
-                kernels.rope(workspace, qkv, (hidden, head_dim), table);
-            }
-            let attended = &mut scratch.attended[range.start * hidden..range.end * hidden];
-            kernels.attention(workspace, qkv, heads, head_dim, attended);
-        }
-    }
-
-    /// `states = norm(states + output(attended))`, then
-    /// `states = norm(states + down(activation(up(states))))`, tile by tile.
-    fn combine(&mut self, block: &Block) -> Result<(), ModelError> {
-        let Self { hyper, kernels, workspace, scratch, ids, .. } = self;
-        let (kernels, hidden, inner) = (*kernels, hyper.hidden, hyper.inner);
-        let Block {
-            attn_output,
-            attn_output_norm,
-            ffn_up,
-            ffn_gate,
-            ffn_down,
-            layer_output_norm,
-            ..
-        } = block;
-        for tile in tiles(ids.len()) {
-            let count = tile.len();
-            let broken = &mut scratch.broken[tile.clone()];
-            let quantized = &mut scratch.quantized;
-            let states = &mut scratch.states[tile.start * hidden..tile.end * hidden];
-            let delta = &mut scratch.delta[..count * hidden];
-
-            let attended = &scratch.attended[tile.start * hidden..tile.end * hidden];
-            let x = quantize(kernels, workspace, attended, &[attn_output], quantized, broken);
-            multiply(kernels, workspace, &[attn_output], &x, store(delta, hidden))?;
-            let norm = attn_output_norm.parts();
-            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
-
-            let linears: Vec<&Linear> = [ffn_up].into_iter().chain(ffn_gate).collect();
-            let x = quantize(kernels, workspace, states, &linears, quantized, broken);
-            let forms = Forms::of([ffn_down.matrix().shape().0]);
-            if forms.is_none() {
-                // Weights that are not quantized take floats.
-                scratch.inner.grow(count * inner);
-                let out = &mut scratch.inner[..count * inner];
-                let activation = if ffn_gate.is_some() { Epilogue::Store } else { Epilogue::Gelu };
-                let output = Output { out, stride: inner, epilogue: activation };
-                multiply(kernels, workspace, &[ffn_up], &x, output)?;
-                if let Some(ffn_gate) = ffn_gate {
-                    let out = &mut scratch.inner[..count * inner];
-                    let output = Output { out, stride: inner, epilogue: Epilogue::SiluGate };
-                    multiply(kernels, workspace, &[ffn_gate], &x, output)?;
+                if hyper.architecture.input == Input::Scaled {
+                    let scale = (hidden as f32).sqrt();
+                    state.iter_mut().for_each(|value| *value *= scale);
                 }
-                let up = &scratch.inner[..count * inner];
-                let x = quantize(kernels, workspace, up, &[ffn_down], quantized, broken);
-                multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
-            } else {
-                let products: Vec<Product<'_>> = linears.iter().map(|l| l.product()).collect();
-                let out = (forms, &mut scratch.quantized_inner);
-                kernels
-                    .feed_forward(workspace, &products[0], products.get(1), &x, out)
-                    .map_err(|(index, error)| not_finite(linears[index], error))?;
-                let quantized = &scratch.quantized_inner;
-                quantized.mark_broken(broken);
-                let x = Activations { tokens: count, rows: &[], quantized };
-                multiply(kernels, workspace, &[ffn_down], &x, store(delta, hidden))?;
             }
-            let norm = layer_output_norm.parts();
-            kernels.layer_norm(workspace, states, Some(delta), norm, hyper.norm_epsilon);
+        }
+        if let Some(norm) = &weights.token_embd_norm {
+            let states = &mut scratch.states[..ids.len() * hidden];
+            Steps { kernels: *kernels, workspace }.norm(norm, states);
+        }
+        Ok(())
+    }
+
+    /// `qkv = [norm](states) · Wqkv + b`, tile by tile.
+    fn project(&mut self, block: &Block) -> Result<(), ModelError> {
+        let (hidden, width) = (self.hyper.hidden, self.hyper.heads.row_width());
+        let linears: Vec<&Linear> = block.qkv.iter().collect();
+        let tokens = self.ids.len();
+        let (mut steps, scratch) = self.parts();
+        for tile in tiles(tokens) {
+            let states = &scratch.states[tile.start * hidden..tile.end * hidden];
+            let rows = steps.input(&block.attention_norms, states, &mut scratch.normed);
+            let qkv = &mut scratch.qkv[tile.start * width..tile.end * width];
+            let broken = &mut scratch.broken[tile];
+            steps.project(&linears, rows, &mut scratch.quantized, broken, qkv)?;
+        }
+        Ok(())
+    }
+
+    /// `attended = softmax(q · k^T / sqrt(width)) · v`, text by text, after norming and rotating q and
+    /// k.
+    fn attend(&mut self, index: usize, block: &Block) {
+        let Self { hyper, kernels, workspace, scratch, texts, .. } = self;
+        let heads = hyper.heads;
+        let local = hyper.local(index);
+        let (rope, table) = match local {
+            Some(local) => (Some(local.rope), &scratch.local_rope),
+            None => (hyper.rope, &scratch.rope),
+        };
+        let attention = Attention { heads, sight: hyper.sight(index), slopes: &hyper.slopes };
+        for range in *texts {
+            let row = heads.row_width();
+            let qkv = &mut scratch.qkv[range.start * row..range.end * row];
+            if let Some([queries, keys]) = &block.head_norms {
+                kernels.norm_heads(workspace, qkv, heads, [&queries.kernel(), &keys.kernel()]);
+            }
+            if let Some(rope) = rope {
+                let angles = range.len() * rope.dims / 2;
+                let table = (&table.cos[..angles], &table.sin[..angles]);
+                kernels.rope(workspace, qkv, heads, table);
+            }
+            let width = heads.query_width();
+            let attended = &mut scratch.attended[range.start * width..range.end * width];
+            kernels.attention(workspace, qkv, &attention, attended);
+        }
+    }
+
+    /// `states = [norm](states + [norm](output(attended)))`, then
+    /// `states = [norm](states + [norm](feed_forward([norm](states))))`, tile by tile.
+    fn combine(&mut self, block: &Block) -> Result<(), ModelError> {
+        let (hyper, tokens) = (self.hyper, self.ids.len());
+        let (hidden, width) = (hyper.hidden, hyper.heads.query_width());
+        let (mut steps, scratch) = self.parts();
+        let Scratch { states, attended, delta, normed, quantized, broken, ffn, .. } = scratch;
+        for tile in tiles(tokens) {
+            let broken = &mut broken[tile.clone()];
+            let states = &mut states[tile.start * hidden..tile.end * hidden];
+            let delta = &mut delta[..states.len()];
+
+            let attended = &attended[tile.start * width..tile.end * width];
+            steps.project(&[&block.attn_output], attended, quantized, broken, delta)?;
+            steps.add(&block.attention_norms, states, delta);
+
+            let rows = steps.input(&block.ffn_norms, states, normed);
+            steps.feed_forward(
+                (block, hyper),
+                rows,
+                (&mut *quantized, &mut *ffn),
+                broken,
+                delta,
+            )?;
+            steps.add(&block.ffn_norms, states, delta);
         }
         Ok(())
     }
@@ -186,6 +183,31 @@ impl Pass<'_> {
             }
         }
     }
+
+    /// `rows = second(first(rows))`, if heads stand after pooling.
+    fn apply_heads(&mut self) -> Result<(), ModelError> {
+        let Some([first, second]) = &self.weights.dense_heads else { return Ok(()) };
+        let texts = self.texts.len();
+        let (mut steps, scratch) = self.parts();
+        let Scratch { rows, quantized, ffn, .. } = scratch;
+        let pooled = std::mem::take(rows);
+        rows.resize(texts * second.rows, 0.0);
+        for tile in tiles(texts) {
+            let mut broken = vec![false; tile.len()];
+            let pooled = &pooled[tile.start * first.cols..tile.end * first.cols];
+            let rows = &mut rows[tile.start * second.rows..tile.end * second.rows];
+            ffn.inner.grow(tile.len() * first.rows);
+            let inner = &mut ffn.inner[..tile.len() * first.rows];
+            steps.project(&[first], pooled, quantized, &mut broken, inner)?;
+            steps.project(&[second], inner, quantized, &mut broken, rows)?;
+            for (row, broken) in rows.chunks_exact_mut(second.rows).zip(broken) {
+                if broken {
+                    row.fill(f32::NAN);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn add(sum: &mut [f32], delta: &[f32]) {
@@ -197,42 +219,4 @@ fn add(sum: &mut [f32], delta: &[f32]) {
 /// `0..tokens` in tiles.
 fn tiles(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..tokens).step_by(TILE_TOKENS).map(move |start| start..tokens.min(start + TILE_TOKENS))
-}
-
-/// A product's output as it is.
-fn store(out: &mut [f32], stride: usize) -> Output<'_> {
-    Output { out, stride, epilogue: Epilogue::Store }
-}
-
-/// `rows` in the forms that `linears` want; marks those that are not finite.
-fn quantize<'a>(
-    kernels: Kernels,
-    workspace: &mut Workspace,
-    rows: &'a [f32],
-    linears: &[&Linear],
-    quantized: &'a mut QuantizedRows,
-    broken: &mut [bool],
-) -> Activations<'a> {
-    let forms = Forms::of(linears.iter().map(|linear| linear.matrix().shape().0));
-    kernels.quantize(workspace, rows, linears[0].cols, forms, quantized);
-    quantized.mark_broken(broken);
-    Activations { tokens: rows.len() / linears[0].cols, rows, quantized }
-}
-
-/// The products with `linears`, side by side.
-fn multiply(
-    kernels: Kernels,
-    workspace: &mut Workspace,
-    linears: &[&Linear],
-    activations: &Activations<'_>,
-    output: Output<'_>,
-) -> Result<(), ModelError> {
-    let products: Vec<Product<'_>> = linears.iter().map(|linear| linear.product()).collect();
-    kernels
-        .matmul(workspace, &products, activations, output)
-        .map_err(|(index, error)| not_finite(linears[index], error))
-}
-
-fn not_finite(linear: &Linear, error: NonFiniteWeight) -> ModelError {
-    ModelError::NotFinite { tensor: linear.name().into(), row: error.row, element: error.element }
 }

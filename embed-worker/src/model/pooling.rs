@@ -25,6 +25,7 @@ pub fn pool(pooling: Pooling, states: &[f32], out: &mut [f32]) {
     let hidden = out.len();
     match pooling {
         Pooling::Cls => out.copy_from_slice(&states[..hidden]),
+        Pooling::Last => out.copy_from_slice(&states[states.len() - hidden..]),
         Pooling::Mean => {
             out.fill(0.0);
             let mut tokens = 0_u32;
@@ -75,13 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mean_is_over_all_tokens_and_cls_is_the_first() {
+    fn mean_is_over_all_tokens_cls_is_the_first_and_last_the_last() {
         let states = [1.0, 2.0, 3.0, 6.0, 5.0, 1.0];
         let mut out = [0.0; 2];
         pool(Pooling::Mean, &states, &mut out);
         assert_eq!(out, [3.0, 3.0]);
         pool(Pooling::Cls, &states, &mut out);
         assert_eq!(out, [1.0, 2.0]);
+        pool(Pooling::Last, &states, &mut out);
+        assert_eq!(out, [5.0, 1.0]);
     }
 
     #[test]

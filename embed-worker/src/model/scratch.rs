@@ -3,6 +3,7 @@
 //! What grows with the batch is the token states and their queries, keys and values; all else works
 //! on a tile of tokens at a time and stays small whatever the batch is.
 
+use super::feed_forward::FeedForwardScratch;
 use super::hyper::{Hyperparameters, Rope};
 use crate::kernels::{Buffer, QuantizedRows};
 
@@ -17,40 +18,45 @@ pub(super) const TILE_TOKENS: usize = 256;
 pub(super) struct Scratch {
     /// Token states, `[tokens, hidden]`.
     pub(super) states: Buffer,
-    /// Queries, keys and values side by side, `[tokens, 3 * hidden]`.
+    /// Queries, keys and values of one layer side by side, `[tokens, heads.row_width]`.
     pub(super) qkv: Buffer,
-    /// What attention gives, `[tokens, hidden]`.
+    /// What attention gives, `[tokens, heads.query_width]`.
     pub(super) attended: Buffer,
+    /// States after a norm that leaves them as they are, `[tile, hidden]`.
+    pub(super) normed: Buffer,
     /// What a product adds to the states, `[tile, hidden]`.
     pub(super) delta: Buffer,
-    /// The feed-forward layer's inside, `[tile, inner]`, if the weights after it take floats.
-    pub(super) inner: Buffer,
     /// A tile's rows as int8.
     pub(super) quantized: QuantizedRows,
-    /// The feed-forward layer's inside as int8.
-    pub(super) quantized_inner: QuantizedRows,
+    /// The feed-forward layer's inside.
+    pub(super) ffn: FeedForwardScratch,
     /// Tokens whose states stopped being finite, `[tokens]`.
     pub(super) broken: Vec<bool>,
-    /// The answer, `[texts, hidden]`.
+    /// The answer, `[texts, dimensions]`.
     pub(super) rows: Vec<f32>,
     /// Cosines and sines of the positions, `[longest, rope.dims / 2]` each.
     pub(super) rope: RopeTable,
+    /// The same for layers that see only what is near.
+    pub(super) local_rope: RopeTable,
 }
 
 impl Scratch {
     /// Bytes that a batch of `tokens` tokens takes.
     pub(super) fn bytes(hyper: &Hyperparameters, tokens: usize) -> usize {
         let tile = tokens.min(TILE_TOKENS);
-        let floats = tokens * 5 * hyper.hidden + tile * hyper.hidden;
-        let rope = hyper.rope.map_or(0, |rope| hyper.context_tokens * rope.dims);
-        // What is wide is kept as floats or as int8, of which floats take more.
-        let wide = tile * hyper.inner * size_of::<f32>();
-        (floats + rope) * size_of::<f32>() + QuantizedRows::bytes(tile, hyper.hidden) + wide
+        let Hyperparameters { hidden, heads, context_tokens, .. } = *hyper;
+        let a_token = hidden + heads.row_width() + heads.query_width();
+        let ropes = [hyper.rope, hyper.local.as_ref().map(|local| local.rope)];
+        let ropes: usize = ropes.iter().flatten().map(|rope| context_tokens * rope.dims).sum();
+        (tokens * a_token + 2 * tile * hidden + ropes) * size_of::<f32>()
+            + QuantizedRows::bytes(tile, hidden.max(heads.query_width()))
+            + FeedForwardScratch::bytes(hyper, tile)
     }
 
-    /// Gives all memory back but the table of rotations, which takes long to make and little room.
+    /// Gives all memory back but the tables of rotations, which take long to make and little room.
     pub(super) fn release(&mut self) {
-        *self = Self { rope: std::mem::take(&mut self.rope), ..Self::default() };
+        let Self { rope, local_rope, .. } = std::mem::take(self);
+        *self = Self { rope, local_rope, ..Self::default() };
     }
 
     /// Makes room for so many texts and tokens, the longest text being of `longest` tokens.
@@ -62,13 +68,17 @@ impl Scratch {
     ) {
         let tile = tokens.min(TILE_TOKENS);
         self.states.grow(tokens * hyper.hidden);
-        self.qkv.grow(tokens * 3 * hyper.hidden);
-        self.attended.grow(tokens * hyper.hidden);
+        self.qkv.grow(tokens * hyper.heads.row_width());
+        self.attended.grow(tokens * hyper.heads.query_width());
+        self.normed.grow(tile * hyper.hidden);
         self.delta.grow(tile * hyper.hidden);
         self.rows.clear();
         self.rows.resize(texts * hyper.hidden, 0.0);
         if let Some(rope) = hyper.rope {
             self.rope.reach(rope, longest);
+        }
+        if let Some(local) = &hyper.local {
+            self.local_rope.reach(local.rope, longest);
         }
         self.broken.clear();
         self.broken.resize(tokens, false);

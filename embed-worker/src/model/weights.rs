@@ -1,221 +1,143 @@
-//! Weights: the only file that knows the tensors' names, and what shape each must have.
+//! Weights: handles on the blocks where the file is mapped.
 //!
-//! Nothing is copied but a few rows of plain numbers: a [`Linear`] is a handle on the blocks where
-//! the file is mapped.
-//! Names follow `src/llama-arch.cpp` of llama.cpp; GGUF lists the fastest dimension first, so a
-//! matrix of `rows` outputs and `cols` inputs has the dimensions `[cols, rows]`.
+//! Nothing is copied but a few rows of plain numbers: `find.rs` knows what they are called.
 
-use super::architecture::{FeedForward, Positions};
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
-use crate::gguf::{GgufFile, Tensor};
-use crate::kernels::{DType, Kernels, Matrix, Product};
+use crate::gguf::Tensor;
+use crate::kernels::{self, Kernels, Matrix, NonFiniteWeight, Product};
 
 /// All weights of a model.
 #[derive(Debug)]
 pub(super) struct Weights {
     pub(super) token_embd: Table,
-    /// Row 0 of the token types, `[hidden]`; the sentence "A" of BERT's pairs, which every text is.
-    pub(super) token_type: Vec<f32>,
+    /// Row 0 of the token types, `[hidden]`, if there are any; the sentence "A" of BERT's pairs,
+    /// which every text is.
+    pub(super) token_type: Option<Vec<f32>>,
     /// `[context_tokens, hidden]`, if positions are learned.
     pub(super) position_embd: Option<Table>,
-    pub(super) token_embd_norm: Norm,
+    pub(super) token_embd_norm: Option<Norm>,
     pub(super) blocks: Vec<Block>,
+    /// After the last layer.
+    pub(super) output_norm: Option<Norm>,
+    /// Two products with the pooled vector, if there are any.
+    pub(super) dense_heads: Option<[Linear; 2]>,
 }
 
 /// The weights of one layer.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Queries, keys and values: one product of `3 * hidden` rows, or three of `hidden` rows.
+    pub(super) attention_norms: BlockNorms,
+    /// Queries, keys and values: one product of all rows, or one for each.
     pub(super) qkv: Vec<Linear>,
+    /// Of each head's queries, and of its keys.
+    pub(super) head_norms: Option<[Norm; 2]>,
     pub(super) attn_output: Linear,
-    pub(super) attn_output_norm: Norm,
-    pub(super) ffn_up: Linear,
-    /// Only in gated feed-forward layers.
-    pub(super) ffn_gate: Option<Linear>,
-    pub(super) ffn_down: Linear,
-    pub(super) layer_output_norm: Norm,
+    pub(super) ffn_norms: BlockNorms,
+    /// One, or as many as there are experts.
+    pub(super) ffn: Vec<FeedForward>,
+    /// Chooses between them, `[experts, hidden]`.
+    pub(super) router: Option<Linear>,
+}
+
+/// The norms about attention or a feed-forward layer, as far as there are any.
+#[derive(Debug, Default)]
+pub(super) struct BlockNorms {
+    /// Of what goes in.
+    pub(super) input: Option<Norm>,
+    /// Of what comes out, before it is added.
+    pub(super) output: Option<Norm>,
+    /// Of the sum.
+    pub(super) sum: Option<Norm>,
+}
+
+/// A feed-forward layer: `down(activation(up(x)))`, with the gate `down(activation(gate(x)) * up(x))`.
+#[derive(Debug)]
+pub(super) struct FeedForward {
+    pub(super) up: Linear,
+    pub(super) gate: Option<Linear>,
+    pub(super) down: Linear,
 }
 
 /// A product `[tokens, cols] -> [tokens, rows]` with its bias.
 #[derive(Debug)]
 pub(super) struct Linear {
-    tensor: Tensor,
+    pub(super) tensor: Tensor,
+    /// The first of the tensor's rows that are meant.
+    pub(super) first: usize,
     pub(super) rows: usize,
     pub(super) cols: usize,
-    bias: Option<Vec<f32>>,
+    pub(super) bias: Option<Vec<f32>>,
 }
 
 /// A matrix of which single rows are looked up.
 #[derive(Debug)]
 pub(super) struct Table {
-    tensor: Tensor,
-    cols: usize,
+    pub(super) tensor: Tensor,
+    pub(super) cols: usize,
 }
 
-/// Scale and shift of a layer norm, `[hidden]` each.
+/// A norm and its weights.
 #[derive(Debug)]
 pub(super) struct Norm {
+    pub(super) centred: bool,
     pub(super) weight: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-}
-
-impl Weights {
-    /// Finds and checks every tensor that `hyper` asks for.
-    ///
-    /// # Errors
-    ///
-    /// A tensor that is missing, or of another shape or type than it must have, by its name.
-    pub(super) fn find(
-        file: &GgufFile,
-        hyper: &Hyperparameters,
-        vocabulary: usize,
-        kernels: Kernels,
-    ) -> Result<Self, ModelError> {
-        let find = Find { file, hyper, kernels };
-        let hidden = hyper.hidden;
-        let token_types = find.table("token_types.weight", hyper.token_types, hidden)?;
-        let mut token_type = vec![0.0; hidden];
-        token_types.row(kernels, 0, &mut token_type)?;
-        // No `with_capacity`: the count comes from the file, and a file that lies about it ends at
-        // the first block that is missing.
-        let mut blocks = Vec::new();
-        let token_embd = find.table("token_embd.weight", vocabulary, hidden)?;
-        let position_embd = match hyper.architecture.positions {
-            Positions::Learned => {
-                Some(find.table("position_embd.weight", hyper.context_tokens, hidden)?)
-            }
-            Positions::Rope { .. } => None,
-        };
-        let token_embd_norm = find.norm("token_embd_norm")?;
-        for block in 0..hyper.blocks {
-            blocks.push(find.block(block)?);
-        }
-        Ok(Self { token_embd, token_type, position_embd, token_embd_norm, blocks })
-    }
-}
-
-/// Looks tensors up and checks them.
-struct Find<'a> {
-    file: &'a GgufFile,
-    hyper: &'a Hyperparameters,
-    kernels: Kernels,
-}
-
-impl Find<'_> {
-    fn block(&self, block: usize) -> Result<Block, ModelError> {
-        let Hyperparameters { hidden, inner, .. } = *self.hyper;
-        let name = |part: &str| format!("blk.{block}.{part}");
-        let qkv = if self.file.tensor(&name("attn_qkv.weight")).is_some() {
-            vec![self.linear(&name("attn_qkv"), 3 * hidden, hidden)?]
-        } else {
-            ["attn_q", "attn_k", "attn_v"]
-                .map(|part| self.linear(&name(part), hidden, hidden))
-                .into_iter()
-                .collect::<Result<_, _>>()?
-        };
-        let ffn_gate = match self.hyper.architecture.feed_forward {
-            FeedForward::Gelu => None,
-            FeedForward::SwiGlu => Some(self.linear(&name("ffn_gate"), inner, hidden)?),
-        };
-        Ok(Block {
-            qkv,
-            attn_output: self.linear(&name("attn_output"), hidden, hidden)?,
-            attn_output_norm: self.norm(&name("attn_output_norm"))?,
-            ffn_up: self.linear(&name("ffn_up"), inner, hidden)?,
-            ffn_gate,
-            ffn_down: self.linear(&name("ffn_down"), hidden, inner)?,
-            layer_output_norm: self.norm(&name("layer_output_norm"))?,
-        })
-    }
-
-    /// `NAME.weight` of `[rows, cols]`, with `NAME.bias` if there is one.
-    fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear, ModelError> {
-        let tensor = self.shaped(&format!("{name}.weight"), &[cols, rows])?;
-        let bias_name = format!("{name}.bias");
-        let bias = match self.file.tensor(&bias_name) {
-            Some(_) => Some(self.vector(&bias_name, rows)?),
-            None => None,
-        };
-        Ok(Linear { tensor, rows, cols, bias })
-    }
-
-    fn table(&self, name: &str, rows: usize, cols: usize) -> Result<Table, ModelError> {
-        Ok(Table { tensor: self.shaped(name, &[cols, rows])?, cols })
-    }
-
-    fn norm(&self, name: &str) -> Result<Norm, ModelError> {
-        Ok(Norm {
-            weight: self.vector(&format!("{name}.weight"), self.hyper.hidden)?,
-            bias: self.vector(&format!("{name}.bias"), self.hyper.hidden)?,
-        })
-    }
-
-    /// A row of plain f32 numbers, all finite.
-    ///
-    /// These are copied: a few kilobytes a layer, read here for the check anyway.
-    fn vector(&self, name: &str, elements: usize) -> Result<Vec<f32>, ModelError> {
-        let tensor = self.shaped(name, &[elements])?;
-        if tensor.dtype() != DType::F32 {
-            return Err(ModelError::TensorType { tensor: name.into(), found: tensor.dtype() });
-        }
-        let mut values = vec![0.0; elements];
-        read_row(self.kernels, &tensor, 0, tensor.bytes(), &mut values)?;
-        Ok(values)
-    }
-
-    /// The tensor of this name, if its shape is `wanted`; missing dimensions count as 1.
-    fn shaped(&self, name: &str, wanted: &[usize]) -> Result<Tensor, ModelError> {
-        let tensor = self
-            .file
-            .tensor(name)
-            .ok_or_else(|| ModelError::TensorMissing { tensor: name.into() })?;
-        let found = tensor.shape();
-        let dim = |shape: &[usize], index: usize| shape.get(index).copied().unwrap_or(1);
-        let dims = found.len().max(wanted.len());
-        if (0..dims).any(|index| dim(found, index) != dim(wanted, index)) {
-            return Err(ModelError::TensorShape {
-                tensor: name.into(),
-                found: format!("{found:?}"),
-                wanted: format!("{wanted:?}"),
-            });
-        }
-        Ok(tensor.clone())
-    }
+    pub(super) bias: Option<Vec<f32>>,
+    pub(super) epsilon: f32,
 }
 
 impl Block {
-    /// Its products, with the kind of each; those that take the same rows at once are together.
-    pub(super) fn products(&self) -> Vec<(&'static str, Vec<Matrix<'_>>)> {
+    /// Its products, with the kind of each; those that take the same rows at once are together. Of
+    /// experts as many as a token uses.
+    pub(super) fn products(&self, hyper: &Hyperparameters) -> Vec<(&'static str, Vec<Matrix<'_>>)> {
         let mut products = vec![
             ("qkv", self.qkv.iter().map(Linear::matrix).collect()),
             ("attn_output", vec![self.attn_output.matrix()]),
-            ("ffn_up", vec![self.ffn_up.matrix()]),
         ];
-        products.extend(self.ffn_gate.iter().map(|gate| ("ffn_gate", vec![gate.matrix()])));
-        products.push(("ffn_down", vec![self.ffn_down.matrix()]));
+        let used = match hyper.experts {
+            Some(experts) if self.router.is_some() => experts.used,
+            _ => 1,
+        };
+        for FeedForward { up, gate, down } in self.ffn.iter().take(used) {
+            products.push(("ffn_up", vec![up.matrix()]));
+            products.extend(gate.iter().map(|gate| ("ffn_gate", vec![gate.matrix()])));
+            products.push(("ffn_down", vec![down.matrix()]));
+        }
         products
     }
 }
 
 impl Norm {
-    /// Scale and shift.
-    pub(super) fn parts(&self) -> (&[f32], &[f32]) {
-        (&self.weight, &self.bias)
+    /// The norm, as kernels want it.
+    pub(super) fn kernel(&self) -> kernels::Norm<'_> {
+        let Self { centred, weight, bias, epsilon } = self;
+        kernels::Norm { centred: *centred, weight, bias: bias.as_deref(), epsilon: *epsilon }
     }
 }
 
 impl Linear {
+    /// The part of it that gives `rows` elements from `first` on.
+    pub(super) fn some_rows(&self, first: usize, rows: usize) -> Self {
+        let bias = self.bias.as_ref().map(|bias| bias[first..first + rows].to_vec());
+        Self { tensor: self.tensor.clone(), first: self.first + first, rows, cols: self.cols, bias }
+    }
+
     pub(super) fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(self.tensor.dtype(), self.rows, self.cols, self.tensor.bytes())
+        let row = self.tensor.dtype().row_bytes(self.cols).unwrap_or(0);
+        let bytes = &self.tensor.bytes()[self.first * row..(self.first + self.rows) * row];
+        Matrix::new(self.tensor.dtype(), self.rows, self.cols, bytes)
     }
 
     pub(super) fn product(&self) -> Product<'_> {
         Product { weights: self.matrix(), bias: self.bias.as_deref() }
     }
 
-    pub(super) fn name(&self) -> &str {
-        self.tensor.name()
+    /// The error that a weight of it is not finite.
+    pub(super) fn not_finite(
+        &self,
+        NonFiniteWeight { row, element }: NonFiniteWeight,
+    ) -> ModelError {
+        ModelError::NotFinite { tensor: self.tensor.name().into(), row: self.first + row, element }
     }
 }
 
@@ -241,7 +163,7 @@ impl Table {
 }
 
 /// Unpacks the bytes of one row and names the tensor if a weight of it is not finite.
-fn read_row(
+pub(super) fn read_row(
     kernels: Kernels,
     tensor: &Tensor,
     row: usize,

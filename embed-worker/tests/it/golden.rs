@@ -15,12 +15,13 @@ use serde::Deserialize;
 pub(crate) const WORST_SLACK: f64 = 0.0005;
 
 /// The tiny models that are committed, with what each is there for.
-const TINY_MODELS: [&str; 5] = [
+const TINY_MODELS: [&str; 6] = [
     "bert-mean-Q4_0",    // learned positions, mean pooling
     "bert-cls-Q5_K_M",   // CLS pooling, cased, rows of 320: falls back to Q5_1 and Q8_0
     "nomic-bert-Q2_K",   // rotary positions, gate, fused q/k/v; Q2_K, Q3_K, Q6_K
     "nomic-bert-Q3_K_M", // Q3_K, Q4_K, Q5_K, Q6_K
     "nomic-bert-IQ4_XS",
+    "jina-bert-v2-Q4_K_M", // ALiBi, a gate that stands in the rows of up
 ];
 
 #[derive(Deserialize)]
@@ -29,18 +30,18 @@ struct Golden {
 }
 
 #[derive(Deserialize)]
-struct GoldenText {
+pub(crate) struct GoldenText {
     text: String,
-    ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     tokens: usize,
-    llama_cpp_cosine: f64,
+    pub(crate) llama_cpp_cosine: f64,
 }
 
 pub(crate) fn default_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/all-MiniLM-L6-v2.Q8_0.gguf")
 }
 
-fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(name)
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn open(model: &Path, threads: usize, isa: Isa) -> Engine {
 }
 
 /// The texts and, for each, its target vector.
-fn golden(name: &str) -> Vec<(GoldenText, Vec<f32>)> {
+pub(crate) fn golden(name: &str) -> Vec<(GoldenText, Vec<f32>)> {
     let json = std::fs::read_to_string(data(&format!("{name}.json"))).expect("committed");
     let golden: Golden = serde_json::from_str(&json).expect("as written by golden.py");
     let bytes = std::fs::read(data(&format!("{name}.f32"))).expect("committed");
@@ -174,6 +175,6 @@ fn a_vector_is_the_same_on_every_instruction_set_bit_for_bit() {
     }
 }
 
-fn bits(vector: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(vector: &[f32]) -> Vec<u32> {
     vector.iter().map(|value| value.to_bits()).collect()
 }

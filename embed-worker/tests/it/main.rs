@@ -2,6 +2,7 @@
 //!
 //! One module for each promise; what several need is in `support`.
 
+mod architectures;
 mod bench;
 mod fixtures;
 mod fuzz_corpus;

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+pub(crate) mod encoder;
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;
 #[cfg(target_os = "linux")]

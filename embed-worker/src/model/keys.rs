@@ -1,0 +1,266 @@
+//! The keys of one architecture: `ARCHITECTURE.…`, each with the values that make sense.
+
+use super::architecture::{Architecture, Input, NormKind, Pooling, Sight};
+use super::error::ModelError;
+use super::hyper::{Experts, Local, Rope};
+use crate::gguf::{GgufFile, IntegerArray, Value};
+use crate::kernels::{Activation, Heads};
+
+/// Most elements in a row of hidden states or of a feed-forward layer.
+pub(super) const WIDTH_MAX: u32 = 1 << 20;
+/// Most dimensions of the answer; what a frame of the protocol holds.
+pub(super) const HIDDEN_MAX: u32 = 16_000;
+/// Most tokens in a text; the longest published context is a million.
+pub(super) const CONTEXT_MAX: u32 = 1 << 20;
+/// Most experts of a layer: published models have up to some hundred.
+const EXPERTS_MAX: u32 = 1024;
+
+/// The keys of a file of this architecture.
+pub(super) struct Keys<'a> {
+    pub(super) file: &'a GgufFile,
+    pub(super) architecture: &'static Architecture,
+}
+
+impl Keys<'_> {
+    fn full(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture.name)
+    }
+
+    fn value(&self, key: &str, found: impl ToString, wanted: impl Into<String>) -> ModelError {
+        let (found, wanted) = (found.to_string(), wanted.into());
+        ModelError::KeyValue { key: self.full(key), found, wanted }
+    }
+
+    fn unsupported(&self, key: &str, found: &str, wanted: &'static str) -> ModelError {
+        ModelError::KeyUnsupported { key: self.full(key), found: found.into(), wanted }
+    }
+
+    /// A required count between 1 and `most`.
+    pub(super) fn size(&self, key: &str, most: u32) -> Result<usize, ModelError> {
+        self.size_or(key, most, None)
+    }
+
+    /// A count between 1 and `most`, or `default` where the file has none.
+    fn size_or(&self, key: &str, most: u32, default: Option<usize>) -> Result<usize, ModelError> {
+        size(self.file, self.full(key), most, default)
+    }
+
+    /// Heads of queries, keys and values, of one width.
+    pub(super) fn heads(&self, hidden: usize) -> Result<Heads, ModelError> {
+        let queries = self.size("attention.head_count", HIDDEN_MAX)?;
+        let keys = self.size_or("attention.head_count_kv", HIDDEN_MAX, Some(queries))?;
+        if !queries.is_multiple_of(keys) {
+            let wanted = format!("a divisor of attention.head_count, {queries}");
+            return Err(self.value("attention.head_count_kv", keys, wanted));
+        }
+        let key_length = self.file.u32(&self.full("attention.key_length"))?;
+        if key_length.is_none() && !hidden.is_multiple_of(queries) {
+            let wanted = format!("a divisor of embedding_length, {hidden}");
+            return Err(self.value("attention.head_count", queries, wanted));
+        }
+        let even = Some(hidden / queries);
+        let width = self.size_or("attention.key_length", HIDDEN_MAX, even)?;
+        let values = self.size_or("attention.value_length", HIDDEN_MAX, Some(width))?;
+        if values != width {
+            let wanted = format!("attention.key_length, {width}");
+            return Err(self.value("attention.value_length", values, wanted));
+        }
+        if queries * width > WIDTH_MAX as usize {
+            let wanted = format!("at most {WIDTH_MAX} for all {queries} heads together");
+            return Err(self.value("attention.key_length", width, wanted));
+        }
+        Ok(Heads { queries, keys, width })
+    }
+
+    /// Rows of the token type table, 0 where the architecture has none.
+    pub(super) fn token_types(&self) -> Result<usize, ModelError> {
+        match self.architecture.input {
+            Input::TypedAndNormed => {
+                size(self.file, "tokenizer.ggml.token_type_count".into(), WIDTH_MAX, None)
+            }
+            Input::Normed | Input::Plain | Input::Scaled => Ok(0),
+        }
+    }
+
+    pub(super) fn epsilon(&self) -> Result<f32, ModelError> {
+        let key = match self.architecture.norm {
+            NormKind::Layer | NormKind::LayerScale => "attention.layer_norm_epsilon",
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+        };
+        let epsilon = self
+            .file
+            .f32(&self.full(key))?
+            .ok_or_else(|| ModelError::KeyMissing { key: self.full(key) })?;
+        if epsilon.is_finite() && epsilon >= 0.0 {
+            Ok(epsilon)
+        } else {
+            Err(self.value(key, epsilon, "finite and not negative"))
+        }
+    }
+
+    /// Whether a token sees only those before it: decoders by default, encoders never.
+    pub(super) fn causal(&self) -> Result<bool, ModelError> {
+        let key = "attention.causal";
+        match (self.architecture.sight, self.file.bool(&self.full(key))?) {
+            (Sight::Back, named) => Ok(named.unwrap_or(true)),
+            (Sight::All | Sight::Alternating { .. }, Some(true)) => {
+                Err(self.unsupported(key, "true", "an encoder's attention is bidirectional"))
+            }
+            (Sight::All | Sight::Alternating { .. }, _) => Ok(false),
+        }
+    }
+
+    /// What makes the feed-forward layer not linear.
+    pub(super) fn activation(&self) -> Result<Activation, ModelError> {
+        let key = "hidden_activation";
+        match self.file.str(&self.full(key))? {
+            None => Ok(self.architecture.activation),
+            Some("gelu") => Ok(Activation::Gelu),
+            Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+            Some("silu") => Ok(Activation::Silu),
+            Some(other) => Err(self.unsupported(
+                key,
+                &format!("`{other}`"),
+                "only gelu, gelu_pytorch_tanh and silu are",
+            )),
+        }
+    }
+
+    /// Rotations whose base stands under `key`.
+    pub(super) fn rope(
+        &self,
+        key: &str,
+        default_base: f32,
+        head_width: usize,
+    ) -> Result<Rope, ModelError> {
+        let base = self.file.f32(&self.full(key))?.unwrap_or(default_base);
+        if !(base.is_finite() && base > 0.0) {
+            return Err(self.value(key, base, "finite and above zero"));
+        }
+        let dims = match self.file.u32(&self.full("rope.dimension_count"))? {
+            Some(dims) => dims as usize,
+            None => head_width,
+        };
+        if dims == 0 || !dims.is_multiple_of(2) || dims > head_width {
+            let wanted = format!("even, and from 2 to the head's width, {head_width}");
+            return Err(self.value("rope.dimension_count", dims, wanted));
+        }
+        if let Some(scaling) = self.file.str(&self.full("rope.scaling.type"))?
+            && scaling != "none"
+        {
+            let wanted = "only files without position scaling run";
+            return Err(self.unsupported("rope.scaling.type", &format!("`{scaling}`"), wanted));
+        }
+        Ok(Rope { base, dims })
+    }
+
+    /// Which of `blocks` layers see only what is near: by default all but the first or the last of
+    /// each period.
+    pub(super) fn local(
+        &self,
+        blocks: usize,
+        head_width: usize,
+        default_base: f32,
+        (period, first): (u32, bool),
+    ) -> Result<Local, ModelError> {
+        let window = self.size("attention.sliding_window", CONTEXT_MAX)?;
+        let rope = self.rope("rope.freq_base_swa", default_base, head_width)?;
+        let key = "attention.sliding_window_pattern";
+        let layers = match self.file.value(&self.full(key)) {
+            Some(Value::Array(_)) => {
+                let named = self.file.integers(&self.full(key))?;
+                let len = named.as_ref().map_or(0, IntegerArray::len);
+                if len != blocks {
+                    let wanted = format!("one element a layer, of which there are {blocks}");
+                    return Err(self.value(key, format!("an array of {len}"), wanted));
+                }
+                named.iter().flat_map(IntegerArray::iter).map(|named| named != 0).collect()
+            }
+            _ => {
+                let period = self.size_or(key, WIDTH_MAX, Some(period as usize))?;
+                let full = if first { 0 } else { period - 1 };
+                (0..blocks).map(|block| block % period != full).collect()
+            }
+        };
+        Ok(Local { reach: window / 2, rope, layers })
+    }
+
+    pub(super) fn experts(&self) -> Result<Experts, ModelError> {
+        let count = self.size("expert_count", EXPERTS_MAX)?;
+        let used = self.size("expert_used_count", EXPERTS_MAX)?;
+        if used > count {
+            let wanted = format!("at most expert_count, {count}");
+            return Err(self.value("expert_used_count", used, wanted));
+        }
+        Ok(Experts { count, used, every: self.size("moe_every_n_layers", WIDTH_MAX)? })
+    }
+
+    /// Width between the two linear heads after pooling, and of what they give.
+    pub(super) fn dense_heads(&self, hidden: usize) -> Result<Option<(usize, usize)>, ModelError> {
+        let sizes = ["dense_2_feat_in", "dense_2_feat_out", "dense_3_feat_in", "dense_3_feat_out"];
+        let mut found = [None; 4];
+        for (found, key) in found.iter_mut().zip(sizes) {
+            *found = self.file.u32(&self.full(key))?;
+        }
+        if found == [None; 4] {
+            return Ok(None);
+        }
+        let dense_2_in = self.size(sizes[0], HIDDEN_MAX)?;
+        let inner = self.size(sizes[1], WIDTH_MAX)?;
+        let dense_3_in = self.size(sizes[2], WIDTH_MAX)?;
+        let dimensions = self.size(sizes[3], HIDDEN_MAX)?;
+        if dense_2_in != hidden {
+            return Err(self.value(sizes[0], dense_2_in, format!("embedding_length, {hidden}")));
+        }
+        if dense_3_in != inner {
+            return Err(self.value(sizes[2], dense_3_in, format!("dense_2_feat_out, {inner}")));
+        }
+        Ok(Some((inner, dimensions)))
+    }
+
+    /// The pooling, and whether the file names it.
+    ///
+    /// Numbers are those of llama.cpp's `llama_pooling_type`. Encoders whose file says nothing were
+    /// nearly all trained with mean pooling; the families that were not are known by name.
+    pub(super) fn pooling(&self) -> Result<(Pooling, bool), ModelError> {
+        const CLS_FAMILIES: [&str; 3] = ["bge", "mxbai", "arctic-embed"];
+        let unsupported = |found: &str| {
+            let wanted = "only MEAN, CLS and LAST make one vector of a text here";
+            Err(self.unsupported("pooling_type", found, wanted))
+        };
+        match self.file.u32(&self.full("pooling_type"))? {
+            Some(1) => Ok((Pooling::Mean, true)),
+            Some(2) => Ok((Pooling::Cls, true)),
+            Some(3) => Ok((Pooling::Last, true)),
+            Some(0) => unsupported("NONE"),
+            Some(4) => unsupported("RANK"),
+            Some(other) => unsupported(&other.to_string()),
+            None => {
+                let name = self.file.str("general.name")?.unwrap_or_default();
+                let name = name.to_ascii_lowercase();
+                let default = self.architecture.pooling;
+                let cls = CLS_FAMILIES.iter().any(|family| name.contains(family));
+                let cls = cls && default == Pooling::Mean;
+                Ok((if cls { Pooling::Cls } else { default }, false))
+            }
+        }
+    }
+}
+
+/// A count between 1 and `most` under `key`, or `default` where the file has none.
+fn size(
+    file: &GgufFile,
+    key: String,
+    most: u32,
+    default: Option<usize>,
+) -> Result<usize, ModelError> {
+    match file.u32(&key)? {
+        None => default.ok_or(ModelError::KeyMissing { key }),
+        Some(value) if (1..=most).contains(&value) => Ok(value as usize),
+        Some(value) => Err(ModelError::KeyValue {
+            key,
+            found: value.to_string(),
+            wanted: format!("from 1 to {most}"),
+        }),
+    }
+}

@@ -1,0 +1,199 @@
+//! Every architecture beside BERT against reference vectors, from token ids: what is tested here is
+//! the model, whatever its tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use embed_worker::gguf::GgufFile;
+use embed_worker::kernels::Isa;
+use embed_worker::model::ModelError;
+
+use crate::golden::{WORST_SLACK, bits, cosine, data, golden};
+use crate::support::encoder::{embed_ids, encoder, open_model};
+use crate::support::hostile::Hostile;
+
+/// The tiny models that are committed, with what each is there for.
+const MODELS: [&str; 5] = [
+    "jina-bert-v2-Q4_K_M", // ALiBi, six heads, a gate that stands in the rows of up
+    "modern-bert-Q4_K_M",  // local and global layers, layer norm before and without shift
+    "gemma-embedding-dense-Q4_K_M", // scaled, norms around, named local layers, heads after pooling
+    "qwen2-Q4_K_M", // causal, grouped queries, RMS norm before, biases of q, k and v; last token
+    "qwen3-Q4_K_M", // norms of heads, heads wider than the states
+];
+
+fn model(name: &str) -> PathBuf {
+    data(&format!("{name}.gguf"))
+}
+
+/// Whether `ours` are as near to their targets as `theirs`, on average at least, and nowhere farther
+/// than their farthest; and a line that tells how near both are.
+pub(crate) fn as_near(name: &str, ours: &[f64], theirs: &[f64]) -> (bool, String) {
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    let worst = |all: &[f64]| all.iter().copied().fold(1.0, f64::min);
+    let line = format!(
+        "{name:36} 1 - mean cosine: ours {:.2e}, llama.cpp {:.2e}; worst: {:.2e}, {:.2e}",
+        1.0 - mean(ours),
+        1.0 - mean(theirs),
+        1.0 - worst(ours),
+        1.0 - worst(theirs)
+    );
+    (mean(ours) >= mean(theirs) && worst(ours) >= worst(theirs) - WORST_SLACK, line)
+}
+
+#[test]
+fn every_architecture_is_nearer_to_its_own_weights_than_llama_cpp() {
+    for name in MODELS {
+        let mut encoder = encoder(&model(name), 2, Isa::best());
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for (text, target) in golden(name) {
+            let vectors = embed_ids(&mut encoder, &[&text.ids]);
+            ours.push(cosine(&vectors[0], &target));
+            theirs.push(text.llama_cpp_cosine);
+        }
+        let (near, line) = as_near(name, &ours, &theirs);
+        assert!(near, "{line}");
+    }
+}
+
+/// The bits of the vectors of `texts`, each embedded by itself or all in one batch.
+fn vectors(model: &Path, threads: usize, isa: Isa, texts: &[&[u32]], alone: bool) -> Vec<Vec<u32>> {
+    let mut encoder = encoder(model, threads, isa);
+    let vectors = if alone {
+        texts.iter().flat_map(|text| embed_ids(&mut encoder, &[text])).collect()
+    } else {
+        embed_ids(&mut encoder, texts)
+    };
+    vectors.iter().map(|vector| bits(vector)).collect()
+}
+
+#[test]
+fn a_vector_has_the_same_bits_in_company_on_more_threads_and_on_every_instruction_set() {
+    for name in MODELS {
+        let golden = golden(name);
+        // The longest would take the portable code a while.
+        let texts: Vec<&[u32]> = golden
+            .iter()
+            .map(|(text, _)| text.ids.as_slice())
+            .filter(|ids| (1..200).contains(&ids.len()))
+            .collect();
+        assert!(texts.len() > 30);
+        let expected = vectors(&model(name), 1, Isa::best(), &texts, true);
+        for threads in [1, 2] {
+            let found = vectors(&model(name), threads, Isa::best(), &texts, false);
+            assert!(found == expected, "{name}: in company on {threads} threads");
+        }
+        let few = &texts[..12];
+        for isa in Isa::all_supported() {
+            let found = vectors(&model(name), 2, isa, few, false);
+            assert!(found == expected[..12], "{name}: on {isa}");
+        }
+    }
+}
+
+/// A sound file with the number under one key replaced.
+fn with_key(model: &Path, key: &str, value: u32) -> Vec<u8> {
+    let mut bytes = std::fs::read(model).expect("committed");
+    let named = [&(key.len() as u64).to_le_bytes()[..], key.as_bytes()].concat();
+    let places = bytes.windows(named.len()).filter(|window| *window == named).count();
+    assert_eq!(places, 1, "{key} stands in the file once");
+    let at = bytes.windows(named.len()).position(|window| window == named).expect("there");
+    // After the key its type, after that the value.
+    let at = at + named.len() + size_of::<u32>();
+    bytes[at..at + size_of::<u32>()].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+/// What opening the model says.
+fn refusal(bytes: Vec<u8>) -> Option<ModelError> {
+    let file = GgufFile::from_bytes(bytes).expect("sound but for the model's keys");
+    open_model(&file, 1, Isa::best()).err()
+}
+
+/// Keys that contradict others or the tensors, and what must be said.
+const CONTRADICTIONS: [(&str, &str, u32, &str); 18] = [
+    ("gemma-embedding", "dense_2_feat_in", 255, "must be embedding_length, 256"),
+    ("gemma-embedding", "dense_3_feat_in", 256, "must be dense_2_feat_out, 512"),
+    ("gemma-embedding", "dense_3_feat_out", 128, "tensor `dense_3.weight`: has shape [512, 256]"),
+    ("modern-bert", "attention.sliding_window", 0, "from 1 to"),
+    ("modern-bert", "attention.sliding_window_pattern", 0, "from 1 to"),
+    (
+        "modern-bert",
+        "feed_forward_length",
+        576,
+        "tensor `blk.0.ffn_up.weight`: has shape [256, 576]",
+    ),
+    ("qwen2", "attention.head_count_kv", 3, "a divisor of attention.head_count, 8"),
+    ("qwen2", "attention.head_count_kv", 4, "tensor `blk.0.attn_k.weight`: has shape [256, 64]"),
+    ("qwen2", "attention.head_count", 0, "from 1 to 16000"),
+    ("qwen2", "attention.head_count", 1, "a divisor of attention.head_count, 1"),
+    ("qwen2", "attention.head_count", 10, "a divisor of embedding_length, 256"),
+    ("qwen2", "pooling_type", 0, "NONE is not supported"),
+    ("qwen2", "pooling_type", 4, "RANK is not supported"),
+    ("qwen2", "block_count", 3, "tensor `blk.2."),
+    ("qwen3", "attention.key_length", 0, "from 1 to 16000"),
+    ("qwen3", "attention.key_length", 64, "attention.value_length`: is 128, must be"),
+    ("qwen3", "attention.key_length", u32::MAX, "from 1 to 16000"),
+    ("qwen3", "embedding_length", 512, "tensor `token_embd.weight`: has shape [256, 1536]"),
+];
+
+#[test]
+fn keys_that_contradict_each_other_or_the_tensors_are_refused_by_name() {
+    for (name, key, value, wanted) in CONTRADICTIONS {
+        let model = MODELS.iter().find(|model| model.starts_with(name)).expect("committed");
+        let key = format!("{name}.{key}");
+        let bytes = with_key(&data(&format!("{model}.gguf")), &key, value);
+        let said = refusal(bytes).map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(wanted), "{key} {value}: {said:?}");
+    }
+}
+
+/// Hostile files of these architectures, and what must be said.
+const HOSTILE: [(&str, &str); 6] = [
+    ("swa-missing", "key `gemma-embedding.attention.sliding_window`: missing"),
+    (
+        "swa-pattern-array-long",
+        "key `gemma-embedding.attention.sliding_window_pattern`: is an array of 5",
+    ),
+    ("key-length-0", "key `qwen3.attention.key_length`: is 0"),
+    ("key-length-2p31", "key `qwen3.attention.key_length`: is 2147483648"),
+    ("rope-base-negative", "key `qwen3.rope.freq_base`: is -1000000"),
+    ("rope-dim-odd", "key `qwen3.rope.dimension_count`: is 7"),
+];
+
+#[test]
+fn hostile_models_are_refused_before_their_tokenizer_is_asked() {
+    for (name, wanted) in HOSTILE {
+        let all = Hostile::all();
+        let file = all.iter().find(|file| file.file.trim_end_matches(".gguf") == name);
+        let said = refusal(file.expect("among the files").bytes());
+        let said = said.map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.starts_with(wanted), "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn a_layer_without_one_of_its_tensors_is_refused_by_name() {
+    for name in MODELS {
+        let sound = std::fs::read(model(name)).expect("committed");
+        let file = GgufFile::from_bytes(sound.clone()).expect("sound");
+        let layers = file.tensors().iter().filter(|tensor| tensor.name().starts_with("blk.1."));
+        let mut optional = Vec::new();
+        for tensor in layers {
+            // Another name of the same length is the same as none.
+            let tensor = tensor.name();
+            let at = sound.windows(tensor.len()).position(|w| w == tensor.as_bytes());
+            let mut bytes = sound.clone();
+            bytes[at.expect("named in the file")] = b'x';
+            match refusal(bytes) {
+                None => optional.push(tensor.to_owned()),
+                Some(error) => {
+                    let said = error.to_string();
+                    // Of a fused or split matrix the other form is looked for.
+                    let named = tensor.contains("qkv") || tensor.contains("ffn_gate.");
+                    assert!(named || said.contains(&format!("`{tensor}`: missing")), "{said}");
+                }
+            }
+        }
+        let biases = optional.iter().all(|tensor| tensor.ends_with(".bias"));
+        assert!(biases, "{name}: does without {optional:?}");
+    }
+}
