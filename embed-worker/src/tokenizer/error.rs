@@ -45,7 +45,9 @@ pub enum TokenizerError {
         piece: String,
     },
     /// A merge that no text would need.
-    #[error("key `tokenizer.ggml.merges`: merge {index} is {bytes} bytes long, at most {max} accepted")]
+    #[error(
+        "key `tokenizer.ggml.merges`: merge {index} is {bytes} bytes long, at most {max} accepted"
+    )]
     MergeTooLong {
         /// Which merge.
         index: usize,

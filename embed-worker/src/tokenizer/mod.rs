@@ -7,7 +7,8 @@
 //!
 //! Text streams through: beside the ids, memory does not grow with its length.
 //!
-//! Knows nothing about models, batches or prefixes.
+//! Knows nothing about models, batches or prefixes; but whether the last token's state is the vector
+//! decides how a text closes where a file does not say.
 
 mod bpe;
 mod error;

@@ -72,7 +72,9 @@ impl ByteLevelBpe {
             true => mask(file, &vocab, &special)?,
             false => None,
         };
-        let is_first = |id: &u32| !family.normalized_tokens || vocab.is_control(*id);
+        // Without types, those with ids are all of the first kind.
+        let all_first = !family.normalized_tokens || vocab.special_ids().is_none();
+        let is_first = |id: &u32| all_first || vocab.is_control(*id);
         let (first, second) = special.iter().partition(|id| is_first(id));
         let opening = opening(file, &vocab, family)?;
         let closing = closing(file, &vocab, family, &special)?;
@@ -165,11 +167,7 @@ fn special_ids(file: &GgufFile, vocab: &Vocab) -> Result<Vec<u32>, TokenizerErro
     Ok(ids)
 }
 
-fn mask(
-    file: &GgufFile,
-    vocab: &Vocab,
-    special: &[u32],
-) -> Result<Option<u32>, TokenizerError> {
+fn mask(file: &GgufFile, vocab: &Vocab, special: &[u32]) -> Result<Option<u32>, TokenizerError> {
     if let Some(id) = file.u32(keys::MASK)? {
         return Ok(Some(id));
     }
@@ -177,11 +175,7 @@ fn mask(
     Ok(special.iter().find(is_mask).copied())
 }
 
-fn opening(
-    file: &GgufFile,
-    vocab: &Vocab,
-    family: Family,
-) -> Result<Option<u32>, TokenizerError> {
+fn opening(file: &GgufFile, vocab: &Vocab, family: Family) -> Result<Option<u32>, TokenizerError> {
     let adds = file.bool(keys::ADD_BOS)?.unwrap_or(family.adds_bos);
     adds.then(|| special_id(file, vocab, [keys::BOS, keys::CLS])).transpose()
 }
@@ -203,9 +197,7 @@ fn closing(
     };
     if !adds_eos {
         let adds_sep = file.bool(keys::ADD_SEP)?.unwrap_or(false);
-        return adds_sep
-            .then(|| special_id(file, vocab, [keys::SEPARATOR, keys::EOS]))
-            .transpose();
+        return adds_sep.then(|| special_id(file, vocab, [keys::SEPARATOR, keys::EOS])).transpose();
     }
     let id = special_id(file, vocab, [keys::EOS, keys::SEPARATOR])?;
     // What ends a turn of a chat is EOS of the chat model that an embedder was made from, and of

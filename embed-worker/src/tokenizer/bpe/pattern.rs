@@ -87,13 +87,7 @@ const PLAIN: Family = Family {
 /// Of the families that llama.cpp knows, those whose `tokenizer.json` is known here.
 const FAMILIES: [Family; 5] = [
     PLAIN,
-    Family {
-        name: "qwen2",
-        pattern: QWEN2,
-        nfc: true,
-        adds_eos: Closing::IfLastIsPooled,
-        ..PLAIN
-    },
+    Family { name: "qwen2", pattern: QWEN2, nfc: true, adds_eos: Closing::IfLastIsPooled, ..PLAIN },
     Family {
         name: "roberta-bpe",
         mask_strips: true,

@@ -116,7 +116,8 @@ fn random_texts_are_cut_as_the_patterns_say() {
 
     for (name, regex) in FAMILIES {
         let (pattern, judge) = (Family::named(name).expect("known").pattern, judge(regex));
-        let config = ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() };
+        let config =
+            ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() };
         let mut runner = TestRunner::new(config);
         let result = runner.run(&TEXT, |text| {
             prop_assert_eq!(ours(pattern, &text), judge(&text), "{:?}", text);
