@@ -37,6 +37,9 @@ const TOKEN_BYTES_MAX: usize = 100;
 /// Characters of a text at most: longer than the words that are merged without a queue.
 const TEXT_CHARS_MAX: usize = 400;
 
+/// Tokens or merges.
+type Texts = Vec<Vec<u8>>;
+
 /// A vocabulary from the input, then a text from what is left of it.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
@@ -95,9 +98,8 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
 }
 
 /// Merges of what there is so far, and the tokens that they make; seldom, ones that make no sense.
-fn vocabulary(input: &mut Unstructured<'_>) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-    let mut tokens: Vec<Vec<u8>> =
-        LETTERS.iter().map(|(token, _)| token.as_bytes().to_vec()).collect();
+fn vocabulary(input: &mut Unstructured<'_>) -> Result<(Texts, Texts)> {
+    let mut tokens: Texts = LETTERS.iter().map(|(token, _)| token.as_bytes().to_vec()).collect();
     let mut merges = Vec::new();
     for _ in 0..input.int_in_range(0..=MERGES_MAX)? {
         let left = input.choose(&tokens)?.clone();
