@@ -8,3 +8,4 @@ pub mod frame_decode;
 pub mod gguf_open;
 pub mod kernels;
 pub mod tokenizer;
+pub mod tokenizer_bpe;

@@ -8,7 +8,8 @@
 //! Text streams through: beside the ids, memory does not grow with its length. Each module that
 //! keeps a part of it says how much at most.
 //!
-//! Knows nothing about models, batches or prefixes.
+//! Knows nothing about models, batches or prefixes; but whether the last token's state is the vector
+//! decides how a text closes where a file does not say.
 
 mod bpe;
 mod envelope;
@@ -42,7 +43,7 @@ pub struct Tokenizer {
 /// What turns words into pieces; other kinds are refused by name.
 #[derive(Debug)]
 enum Model {
-    WordPiece(WordPiece),
+    WordPiece(Box<WordPiece>),
     ByteLevelBpe(Box<ByteLevelBpe>),
     Unigram(Box<Unigram>),
     SentencePiece(Box<SentencePiece>),
@@ -65,7 +66,7 @@ impl Tokenizer {
     pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let name = file.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
         let model = match name {
-            "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
+            "bert" => Model::WordPiece(Box::new(WordPiece::from_gguf(file)?)),
             "gpt2" => Model::ByteLevelBpe(Box::new(ByteLevelBpe::from_gguf(file)?)),
             "t5" => Model::Unigram(Box::new(Unigram::from_gguf(file)?)),
             "llama" => Model::SentencePiece(Box::new(SentencePiece::from_gguf(file)?)),

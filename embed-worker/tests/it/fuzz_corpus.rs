@@ -51,6 +51,22 @@ fn tokenizer_keeps_its_promises() {
     replay("tokenizer", fuzz::tokenizer::run);
 }
 
+/// The corpus of the other tokenizer, and bytes that nobody has chosen.
+#[test]
+fn tokenizer_bpe_keeps_its_promises() {
+    use proptest::prelude::*;
+
+    replay("tokenizer", fuzz::tokenizer_bpe::run);
+    let config = ProptestConfig { cases: 5000, failure_persistence: None, ..Default::default() };
+    let bytes = prop::collection::vec(any::<u8>(), 0..1500);
+    proptest::test_runner::TestRunner::new(config)
+        .run(&bytes, |bytes| {
+            fuzz::tokenizer_bpe::run(&bytes);
+            Ok(())
+        })
+        .expect("no promise is broken");
+}
+
 #[test]
 fn kernels_keep_their_promises() {
     replay("kernels", fuzz::kernels::run);

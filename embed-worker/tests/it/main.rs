@@ -19,6 +19,7 @@ mod support;
 mod tcp;
 mod tidy;
 mod tokenizer_bpe;
+mod tokenizer_bpe_vocabulary;
 mod tokenizer_oracle;
 mod tokenizer_vocabulary;
 mod verify;

@@ -191,10 +191,13 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
     "heads-0",
     "heads-3",
     "heads-64",
+    "key-length-0",
+    "key-length-2p31",
     "missing-block_count",
     "missing-feed_forward_length",
     "missing-head_count",
     "n_tensors-zero",
+    "rope-dim-odd",
     "tensor-missing-pos",
     "token-types-0",
     "token-types-big",
@@ -204,7 +207,8 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
 /// Files of kinds of tokenizer that are refused as a whole.
 fn has_another_tokenizer(hostile: &Hostile) -> bool {
     GgufFile::from_bytes(hostile.bytes()).is_ok_and(|file| {
-        file.str("tokenizer.ggml.model").is_ok_and(|m| m.is_some_and(|m| m != "bert"))
+        file.str("tokenizer.ggml.model")
+            .is_ok_and(|m| m.is_some_and(|m| !matches!(m, "bert" | "gpt2")))
     })
 }
 

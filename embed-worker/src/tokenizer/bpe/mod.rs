@@ -72,7 +72,9 @@ impl ByteLevelBpe {
             true => mask(file, &vocab, &special)?,
             false => None,
         };
-        let is_first = |id: &u32| !family.normalized_tokens || vocab.is_control(*id);
+        // Without types, those with ids are all of the first kind.
+        let all_first = !family.normalized_tokens || vocab.special_ids().is_none();
+        let is_first = |id: &u32| all_first || vocab.is_control(*id);
         let (first, second) = special.iter().partition(|id| is_first(id));
         let opening = opening(file, &vocab, family)?;
         let closing = closing(file, &vocab, family, &special)?;
