@@ -40,7 +40,7 @@ pub struct Tokenizer {
 /// What turns words into pieces; other kinds are refused by name.
 #[derive(Debug)]
 enum Model {
-    WordPiece(WordPiece),
+    WordPiece(Box<WordPiece>),
     Unigram(Box<Unigram>),
     SentencePiece(Box<SentencePiece>),
 }
@@ -62,7 +62,7 @@ impl Tokenizer {
     pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let name = file.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
         let model = match name {
-            "bert" => Model::WordPiece(WordPiece::from_gguf(file)?),
+            "bert" => Model::WordPiece(Box::new(WordPiece::from_gguf(file)?)),
             "t5" => Model::Unigram(Box::new(Unigram::from_gguf(file)?)),
             "llama" => Model::SentencePiece(Box::new(SentencePiece::from_gguf(file)?)),
             found => return Err(TokenizerError::unsupported(found)),

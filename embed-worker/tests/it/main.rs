@@ -18,5 +18,6 @@ mod support;
 mod tcp;
 mod tidy;
 mod tokenizer_oracle;
+mod tokenizer_sentencepiece;
 mod tokenizer_vocabulary;
 mod verify;

@@ -194,7 +194,11 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
     "missing-block_count",
     "missing-feed_forward_length",
     "missing-head_count",
+    "moe-count-2p32m1",
+    "moe-count-8",
+    "moe-used-0",
     "n_tensors-zero",
+    "swa-missing",
     "tensor-missing-pos",
     "token-types-0",
     "token-types-big",
@@ -204,7 +208,7 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
 /// Files of kinds of tokenizer that are refused as a whole.
 fn has_another_tokenizer(hostile: &Hostile) -> bool {
     GgufFile::from_bytes(hostile.bytes()).is_ok_and(|file| {
-        file.str("tokenizer.ggml.model").is_ok_and(|m| m.is_some_and(|m| m != "bert"))
+        file.str("tokenizer.ggml.model").is_ok_and(|m| m.is_some_and(|m| m == "gpt2"))
     })
 }
 
