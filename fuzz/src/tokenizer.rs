@@ -31,13 +31,16 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     let tokens = vocabulary(input)?;
     let types: Vec<i32> = tokens.iter().map(|token| token.kind).collect();
     let texts: Vec<&[u8]> = tokens.iter().map(|token| token.text.as_slice()).collect();
-    let mut file = GgufWriter::new()
-        .string("tokenizer.ggml.model", "bert")
-        .strings("tokenizer.ggml.tokens", &texts);
+    let mut file = GgufWriter::new().strings("tokenizer.ggml.tokens", &texts);
     if input.ratio(7, 8)? {
         file = file.i32s("tokenizer.ggml.token_type", &types);
     }
     let (cls, sep) = (id(input)?, id(input)?);
+    let model = *input.choose(&["bert", "t5", "llama"])?;
+    file = file.string("tokenizer.ggml.model", model);
+    if model != "bert" {
+        file = sentencepiece(input, file, texts.len())?.u32("tokenizer.ggml.eos_token_id", sep);
+    }
     file = file
         .u32("tokenizer.ggml.unknown_token_id", id(input)?)
         .u32("tokenizer.ggml.bos_token_id", cls)
@@ -61,10 +64,36 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
     let first = text(input);
     obeys_limits(&tokenizer, (cls, sep), first, limit);
     // Special tokens may hold white space, and without types the file's own are guessed.
-    if !has_special && file.integers("tokenizer.ggml.token_type").is_ok_and(|t| t.is_some()) {
+    let words_at_white_space = model != "llama" && !has_special;
+    if words_at_white_space && file.integers("tokenizer.ggml.token_type").is_ok_and(|t| t.is_some())
+    {
         is_cut_at_white_space(&tokenizer, first, second);
     }
     Ok(())
+}
+
+/// What Unigram and SentencePiece BPE want besides: scores, some not finite, and a character map.
+fn sentencepiece(
+    input: &mut Unstructured<'_>,
+    file: GgufWriter,
+    tokens: usize,
+) -> Result<GgufWriter> {
+    let mut scores = Vec::with_capacity(tokens);
+    for _ in 0..tokens {
+        let score = input.arbitrary::<u8>()?;
+        scores.push(if score == u8::MAX { f32::NAN } else { -f32::from(score) });
+    }
+    let file =
+        file.f32s("tokenizer.ggml.scores", &scores).bool("tokenizer.ggml.add_eos_token", true);
+    if input.ratio(3, 4)? {
+        return Ok(file);
+    }
+    // 256 units, the first of them from the input, and a replacement or two.
+    let mut charsmap = 1024_u32.to_le_bytes().to_vec();
+    charsmap.extend(input.bytes(input.len().min(200) / 4 * 4)?);
+    charsmap.resize(4 + 1024, 0);
+    charsmap.extend(b"x\0\xc3\xa4\0");
+    Ok(file.blob("tokenizer.ggml.precompiled_charsmap", &charsmap))
 }
 
 const NORMAL: i32 = 1;

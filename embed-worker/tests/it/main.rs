@@ -21,5 +21,6 @@ mod tidy;
 mod tokenizer_bpe;
 mod tokenizer_bpe_vocabulary;
 mod tokenizer_oracle;
+mod tokenizer_sentencepiece;
 mod tokenizer_vocabulary;
 mod verify;

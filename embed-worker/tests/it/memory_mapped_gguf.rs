@@ -196,8 +196,12 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
     "missing-block_count",
     "missing-feed_forward_length",
     "missing-head_count",
+    "moe-count-2p32m1",
+    "moe-count-8",
+    "moe-used-0",
     "n_tensors-zero",
     "rope-dim-odd",
+    "swa-missing",
     "tensor-missing-pos",
     "token-types-0",
     "token-types-big",
@@ -209,6 +213,7 @@ fn has_another_tokenizer(hostile: &Hostile) -> bool {
     GgufFile::from_bytes(hostile.bytes()).is_ok_and(|file| {
         file.str("tokenizer.ggml.model")
             .is_ok_and(|m| m.is_some_and(|m| !matches!(m, "bert" | "gpt2")))
+        file.str("tokenizer.ggml.model").is_ok_and(|m| m.is_some_and(|m| m == "gpt2"))
     })
 }
 

@@ -73,7 +73,7 @@ impl Charsmap {
         let head = bytes.first_chunk().map(|head| u32::from_le_bytes(*head)).unwrap_or_default();
         let max = bytes.len().saturating_sub(UNIT_BYTES);
         let n_bytes = head as usize;
-        if n_bytes == 0 || n_bytes % UNIT_BYTES != 0 || n_bytes > max {
+        if n_bytes == 0 || !n_bytes.is_multiple_of(UNIT_BYTES) || n_bytes > max {
             return Err(TokenizerError::CharsmapSize { found: head.into(), max });
         }
         let mut charsmap = Self { blob, n_units: n_bytes / UNIT_BYTES, stays: [false; 128] };

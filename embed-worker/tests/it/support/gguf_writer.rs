@@ -1,7 +1,9 @@
 //! Writes small GGUF files after the specification, knowing nothing of the reader.
 
+const TYPE_U8: u32 = 0;
 const TYPE_U32: u32 = 4;
 const TYPE_I32: u32 = 5;
+const TYPE_F32: u32 = 6;
 const TYPE_BOOL: u32 = 7;
 const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
@@ -46,6 +48,23 @@ impl GgufWriter {
             out.extend(TYPE_I32.to_le_bytes());
             out.extend((values.len() as u64).to_le_bytes());
             values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+        })
+    }
+
+    pub(crate) fn f32s(self, key: &str, values: &[f32]) -> Self {
+        self.key(key, TYPE_ARRAY, |out| {
+            out.extend(TYPE_F32.to_le_bytes());
+            out.extend((values.len() as u64).to_le_bytes());
+            values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+        })
+    }
+
+    /// An array of `u8`.
+    pub(crate) fn blob(self, key: &str, bytes: &[u8]) -> Self {
+        self.key(key, TYPE_ARRAY, |out| {
+            out.extend(TYPE_U8.to_le_bytes());
+            out.extend((bytes.len() as u64).to_le_bytes());
+            out.extend(bytes);
         })
     }
 

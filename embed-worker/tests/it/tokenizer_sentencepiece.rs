@@ -1,0 +1,551 @@
+//! Unigram and SentencePiece BPE: ids equal Hugging Face's, for real, random and pathological
+//! texts; what a file may say about its vocabulary, and what is refused.
+//!
+//! The judge is the `tokenizers` crate, set up from the same file as Hugging Face's converters set
+//! up such models.
+
+use std::collections::BTreeMap;
+
+use embed_worker::gguf::GgufFile;
+use embed_worker::tokenizer::{Tokenizer, TokenizerError};
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokenizers::Tokenizer as Judge;
+
+use crate::support::gguf_writer::GgufWriter;
+use crate::support::test_data;
+
+const NO_LIMIT: usize = usize::MAX;
+
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+
+const XLMR: &str = "golden/bert-xlmr-Q4_K_M.gguf";
+const GEMMA: &str = "tokenizer/gemma-vocab.gguf";
+
+/// A vocabulary as Hugging Face spells it.
+struct Spec {
+    tokens: Vec<String>,
+    types: Vec<i64>,
+    scores: Vec<f64>,
+}
+
+impl Spec {
+    fn of_file(file: &GgufFile) -> Self {
+        let types = file.integers("tokenizer.ggml.token_type").expect("typed").expect("present");
+        let tokens = file.strings("tokenizer.ggml.tokens").expect("typed").expect("present");
+        let scores = file.floats("tokenizer.ggml.scores").expect("typed").expect("present");
+        let types: Vec<i64> = types.iter().collect();
+        let tokens = tokens.iter().zip(&types).map(|(token, kind)| {
+            let token = String::from_utf8(token.to_vec()).expect("UTF-8");
+            if *kind == i64::from(USER_DEFINED) { token.replace(' ', "\u{2581}") } else { token }
+        });
+        let tokens = tokens.collect();
+        let is_piece = |id: &usize| types[*id] == i64::from(NORMAL) || types[*id] == 6;
+        let score = |id| if is_piece(&id) { scores.get(id).expect("a score").into() } else { 0.0 };
+        let scores = (0..types.len()).map(score).collect();
+        Self { tokens, types, scores }
+    }
+
+    fn added(&self) -> Vec<Value> {
+        let special = (0..self.tokens.len()).filter(|id| (2..=4).contains(&self.types[*id]));
+        let added = special.map(|id| {
+            json!({
+                "id": id, "content": self.tokens[id], "special": self.types[id] != 4,
+                "normalized": false, "single_word": false, "lstrip": false, "rstrip": false,
+            })
+        });
+        added.collect()
+    }
+
+    /// As `XLMRobertaConverter` made the published `tokenizer.json`.
+    fn unigram(&self, charsmap: &[u8]) -> Judge {
+        let vocab: Vec<Value> =
+            self.tokens.iter().zip(&self.scores).map(|pair| json!(pair)).collect();
+        let metaspace = json!({
+            "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always",
+            "split": true,
+        });
+        let words = json!([{"type": "WhitespaceSplit"}, metaspace]);
+        judge(&json!({
+            "version": "1.0",
+            "added_tokens": self.added(),
+            "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64(charsmap)},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": words},
+            "post_processor": template("<s>", 0, "</s>", 2),
+            "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": false},
+        }))
+    }
+
+    /// As `GemmaConverter` makes it, merges included.
+    fn sentencepiece(&self) -> Judge {
+        let vocab: BTreeMap<&str, usize> =
+            self.tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
+        let mut merges = Vec::new();
+        for (id, token) in self.tokens.iter().enumerate() {
+            let mut local = Vec::new();
+            for (at, _) in token.char_indices().skip(1) {
+                let (left, right) = token.split_at(at);
+                if let (Some(l), Some(r)) = (vocab.get(left), vocab.get(right)) {
+                    local.push(((l, r), left, right));
+                }
+            }
+            local.sort();
+            merges.extend(local.into_iter().map(|(_, left, right)| (self.scores[id], left, right)));
+        }
+        let lengths = |pair: &(f64, &str, &str)| (pair.1.chars().count(), pair.2.chars().count());
+        merges.sort_by(|a, b| {
+            b.0.partial_cmp(&a.0).expect("numbers").then_with(|| lengths(b).cmp(&lengths(a)))
+        });
+        let merges: Vec<Value> =
+            merges.iter().map(|(_, left, right)| json!([left, right])).collect();
+        judge(&json!({
+            "version": "1.0",
+            "added_tokens": self.added(),
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"},
+            "pre_tokenizer": {
+                "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                "invert": false,
+            },
+            "post_processor": template("<bos>", 2, "<eos>", 1),
+            "model": {
+                "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+                "vocab": vocab, "merges": merges,
+            },
+        }))
+    }
+}
+
+fn judge(json: &Value) -> Judge {
+    Judge::from_bytes(json.to_string()).expect("a valid tokenizer.json")
+}
+
+fn template(open: &str, open_id: u32, close: &str, close_id: u32) -> Value {
+    let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
+    let about = |token: &str, id: u32| json!({"id": token, "ids": [id], "tokens": [token]});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let single = json!([special(open), text, special(close)]);
+    json!({
+        "type": "TemplateProcessing", "single": single, "pair": single,
+        "special_tokens": {open: about(open, open_id), close: about(close, close_id)},
+    })
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, n| bits << 8 | usize::from(*chunk.get(n).unwrap_or(&0)));
+        for n in 0..4 {
+            let digit = char::from(DIGITS[bits >> (18 - 6 * n) & 63]);
+            text.push(if n <= chunk.len() { digit } else { '=' });
+        }
+    }
+    text
+}
+
+fn open(path: &str) -> (Tokenizer, Judge) {
+    let file = GgufFile::open(&test_data(path)).expect("a file of the repository");
+    let spec = Spec::of_file(&file);
+    let judge = if path == XLMR {
+        let charsmap = file.blob("tokenizer.ggml.precompiled_charsmap").expect("typed");
+        spec.unigram(charsmap.expect("present").bytes())
+    } else {
+        spec.sentencepiece()
+    };
+    (Tokenizer::from_gguf(&file).expect("its vocabulary"), judge)
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut ids = Vec::new();
+    let encoded = tokenizer.encode(text, NO_LIMIT, &mut ids);
+    assert_eq!(encoded.tokens, ids.len());
+    ids
+}
+
+fn judged(judge: &Judge, text: &str) -> Vec<u32> {
+    judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    ids: BTreeMap<String, Vec<Vec<u32>>>,
+}
+
+#[derive(Deserialize)]
+struct Texts {
+    texts: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    label: String,
+    text: String,
+}
+
+fn texts() -> Vec<Text> {
+    let json = std::fs::read(test_data("tokenizer/texts.json")).expect("the texts");
+    serde_json::from_slice::<Texts>(&json).expect("valid JSON").texts
+}
+
+#[test]
+fn recorded_ids_of_real_texts_come_out() {
+    let json = std::fs::read(test_data("tokenizer/sentencepiece.json")).expect("the ids");
+    let recorded: Recorded = serde_json::from_slice(&json).expect("valid JSON");
+    for (path, name) in [(XLMR, "bert-xlmr-Q4_K_M"), (GEMMA, "gemma-vocab")] {
+        let (tokenizer, judge) = open(path);
+        let wanted = &recorded.ids[name];
+        assert_eq!(wanted.len(), 260);
+        for (text, wanted) in texts().iter().zip(wanted) {
+            assert_eq!(ids(&tokenizer, &text.text), *wanted, "{name}: {}", text.label);
+            // The judge that the other tests have is the one that was recorded.
+            assert_eq!(judged(&judge, &text.text), *wanted, "{name}: {}", text.label);
+        }
+    }
+}
+
+#[test]
+fn cutting_is_hugging_faces_truncation() {
+    for path in [XLMR, GEMMA] {
+        let (tokenizer, mut judge) = open(path);
+        for limit in [2, 3, 4, 16, 128] {
+            let truncation =
+                tokenizers::TruncationParams { max_length: limit, ..Default::default() };
+            judge.with_truncation(Some(truncation)).expect("a valid limit");
+            for text in texts() {
+                let mut cut = vec![7];
+                let encoded = tokenizer.encode(&text.text, limit, &mut cut);
+                assert_eq!(cut[1..], judged(&judge, &text.text), "{} at {limit}", text.label);
+                assert_eq!(encoded.tokens, ids(&tokenizer, &text.text).len(), "{}", text.label);
+            }
+        }
+        let mut nothing = Vec::new();
+        assert_eq!(tokenizer.encode("a", 1, &mut nothing).tokens, ids(&tokenizer, "a").len());
+        assert!(nothing.is_empty());
+    }
+}
+
+/// Every scalar value within a word, alone, twice, and as the base of marks.
+///
+/// The vocabulary has all assigned characters but private ones and some rare ideographs, so that
+/// what the character map makes of each is seen.
+#[test]
+fn every_code_point_agrees_for_unigram() {
+    /// Characters in one text: enough that Hugging Face's cost a text does not matter.
+    const CHUNK: usize = 512;
+
+    let xlmr = GgufFile::open(&test_data(XLMR)).expect("a file of the repository");
+    let charsmap = xlmr.blob("tokenizer.ggml.precompiled_charsmap").expect("typed");
+    let charsmap = charsmap.expect("present");
+    let all: Vec<String> =
+        ('\0'..'\u{30000}').chain('\u{E0000}'..'\u{E1000}').map(String::from).collect();
+    let tokens: Vec<(&str, i32, f32)> = all.iter().map(|c| (c.as_str(), NORMAL, -1.0)).collect();
+    let bytes = unigram(&tokens).blob("tokenizer.ggml.precompiled_charsmap", charsmap.bytes());
+    let file = GgufFile::from_bytes(bytes.finish()).expect("a valid file");
+    let ours = Tokenizer::from_gguf(&file).expect("a valid vocabulary");
+    let judge = Spec::of_file(&file).unigram(charsmap.bytes());
+    let text = |chunk: &[char]| -> String {
+        let around = |c: &char| format!("a{c}b {c}\u{301}{c}\u{3099}a {c}{c} ");
+        chunk.iter().map(around).collect()
+    };
+    let characters: Vec<char> = ('\0'..=char::MAX).collect();
+    assert_eq!(characters.len(), 1_112_064);
+    for chunk in characters.chunks(CHUNK) {
+        if ids(&ours, &text(chunk)) == judged(&judge, &text(chunk)) {
+            continue;
+        }
+        for c in chunk {
+            let text = text(&[*c]);
+            assert_eq!(ids(&ours, &text), judged(&judge, &text), "U+{:04X}", u32::from(*c));
+        }
+        panic!("differs only in company: {:?}", text(chunk));
+    }
+}
+
+/// Parts of texts that exercise one stage each.
+fn part() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-zA-Z0-9]{1,8}",
+        2 => "[ \t\n\r.,;:'\"()#@$+<=>|~^`_-]{1,6}",
+        2 => " {1,40}",
+        2 => "\\PC{0,6}",
+        2 => "[aeiouñçß가각カハ]?[\u{300}-\u{36f}\u{3099}\u{309a}\u{ff9e}\u{ff9f}\u{64b}-\u{65f}]{1,6}",
+        1 => "[\u{ac00}-\u{d7a3}\u{1100}-\u{11ff}]{1,5}",
+        1 => "[\u{900}-\u{97f}\u{e00}-\u{e7f}]{1,6}",
+        1 => "[\u{4e00}-\u{9fff}\u{3040}-\u{30ff}\u{ff00}-\u{ffee}\u{f900}-\u{faff}]{1,5}",
+        1 => "[\u{0}-\u{1f}\u{7f}-\u{a0}\u{ad}\u{200b}-\u{200f}\u{2028}\u{2029}\u{3000}\u{feff}\u{fffd}]{1,3}",
+        1 => "[\u{fb00}-\u{fb06}\u{fdfa}\u{fdfb}\u{2100}-\u{214f}\u{3300}-\u{33ff}\u{1f1e6}-\u{1f1ff}\u{200d}\u{1f468}]{1,6}",
+        1 => prop::sample::select(vec![
+            "<s>", "</s>", "<mask>", "<pad>", "<unk>", "<s", "<<s>", "\u{ff1c}s\u{ff1e}", "<bos>",
+            "<eos>", "<table>", "</table", "<0x41>", "\u{2581}", "\u{2581}\u{2581}",
+            "\u{2581}\u{2581}\u{2581}\u{2581}\u{2581}", "\r\n", "\n\n\n\n", "\u{85}",
+        ])
+        .prop_map(str::to_owned),
+        1 => (prop::sample::select(vec!["a", "ab", "é", "the", "가", "\u{1f600}", "\u{302e}"]), 1_usize..60)
+            .prop_map(|(unit, n)| unit.repeat(n)),
+        1 => any::<String>(),
+    ]
+}
+
+fn random_texts_agree(path: &str, cases: u32) {
+    let (ours, judge) = open(path);
+    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let texts = prop::collection::vec(part(), 0..12).prop_map(|parts| parts.concat());
+    let result = runner.run(&texts, |text| {
+        prop_assert_eq!(ids(&ours, &text), judged(&judge, &text), "{:?}", text);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn random_texts_agree_for_unigram() {
+    random_texts_agree(XLMR, 6000);
+}
+
+#[test]
+fn random_texts_agree_for_sentencepiece() {
+    random_texts_agree(GEMMA, 6000);
+}
+
+/// A megabyte without a place to cut, or of one character only.
+#[test]
+fn pathological_texts_agree() {
+    for path in [XLMR, GEMMA] {
+        let (ours, judge) = open(path);
+        for unit in ["a", " ", "中", "\u{301}", "e\u{301}", "QmFzZTY0", "\u{10ffff}", "\u{fdfa}"] {
+            let n_bytes = if unit == "\u{fdfa}" { 1 << 16 } else { 1 << 20 };
+            let text = unit.repeat(n_bytes / unit.len());
+            let (all, wanted) = (ids(&ours, &text), judged(&judge, &text));
+            assert!(all == wanted, "{path}: {unit:?}: {} of {} ids", all.len(), wanted.len());
+            let mut cut = Vec::new();
+            assert_eq!(ours.encode(&text, 64, &mut cut).tokens, all.len());
+            let kept = 63.min(all.len() - 1);
+            assert_eq!((&cut[..kept], cut[kept]), (&all[..kept], all[all.len() - 1]));
+        }
+    }
+}
+
+/// Two ways through the word have no place in common but its ends; which is better, the last
+/// character tells.
+#[test]
+fn the_best_path_may_depend_on_the_end_of_a_long_word() {
+    let tokens = [("▁", NORMAL, -1.0), ("aa", NORMAL, -1.0), ("▁a", NORMAL, -1.5)];
+    let tokenizer = load(unigram(&tokens)).expect("a valid vocabulary");
+    for n in [1, 2, 3, 4999, 5000, 100_000, 100_001] {
+        let pairs = vec![5; n / 2];
+        let wanted = if n % 2 == 0 { [vec![4], pairs].concat() } else { [vec![6], pairs].concat() };
+        let all = ids(&tokenizer, &"a".repeat(n));
+        assert_eq!(all[1..all.len() - 1], wanted, "{n}");
+        let mut cut = Vec::new();
+        assert_eq!(tokenizer.encode(&"a".repeat(n), 3, &mut cut).tokens, all.len());
+        assert_eq!(cut, [0, all[1], 2]);
+    }
+}
+
+/// A run that is cut only because it is too long keeps its ids up to there.
+#[test]
+fn a_run_at_its_limit_agrees() {
+    let (ours, judge) = open(GEMMA);
+    for n in [65_535, 65_536] {
+        let text = "a b".to_owned() + &" ".repeat(n);
+        assert!(ids(&ours, &text) == judged(&judge, &text), "{n}");
+    }
+    let text = " ".repeat(65_536 + 3);
+    let (all, wanted) = (ids(&ours, &text), judged(&judge, &text));
+    assert_eq!(all[..16_384], wanted[..16_384]);
+}
+
+/// `<s>`, `<pad>`, `</s>`, `<unk>` and what is given.
+fn unigram(more: &[(&str, i32, f32)]) -> GgufWriter {
+    let special = [
+        ("<s>", CONTROL, 0.0),
+        ("<pad>", CONTROL, 0.0),
+        ("</s>", CONTROL, 0.0),
+        ("<unk>", UNKNOWN, 0.0),
+    ];
+    let all: Vec<_> = special.iter().chain(more).copied().collect();
+    let (tokens, types): (Vec<&str>, Vec<i32>) = all.iter().map(|t| (t.0, t.1)).unzip();
+    let scores: Vec<f32> = all.iter().map(|token| token.2).collect();
+    ids_of(GgufWriter::new(), "t5")
+        .strings("tokenizer.ggml.tokens", &tokens)
+        .i32s("tokenizer.ggml.token_type", &types)
+        .f32s("tokenizer.ggml.scores", &scores)
+}
+
+fn ids_of(writer: GgufWriter, model: &str) -> GgufWriter {
+    writer
+        .string("tokenizer.ggml.model", model)
+        .u32("tokenizer.ggml.bos_token_id", 0)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+}
+
+fn load(writer: GgufWriter) -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::from_gguf(&GgufFile::from_bytes(writer.finish()).expect("a valid file"))
+}
+
+fn refused(writer: GgufWriter) -> String {
+    load(writer).expect_err("refused").to_string()
+}
+
+#[test]
+fn unknown_text_is_one_token_and_gaps_in_the_numbering_match_nothing() {
+    let tokens =
+        [("▁", NORMAL, -1.0), ("a", NORMAL, -2.0), ("b", UNUSED, -10_000.0), ("ab", NORMAL, -30.0)];
+    let tokenizer = load(unigram(&tokens)).expect("a valid vocabulary");
+    // An unknown character costs 40: the lowest score of a token that may be matched, less 10.
+    for (text, wanted) in [
+        ("xyz", &[4, 3][..]),
+        ("axya x", &[4, 5, 3, 5, 4, 3]),
+        ("ab", &[4, 7]),
+        ("b", &[4, 3]),
+        ("a<unk>a", &[4, 5, 3, 4, 5]),
+        ("<pad>", &[1]),
+        (" \t ", &[]),
+    ] {
+        let all = ids(&tokenizer, text);
+        assert_eq!(all[1..all.len() - 1], *wanted, "{text:?}");
+    }
+}
+
+#[test]
+fn white_space_is_kept_or_dropped_as_the_file_says() {
+    let tokens = [("▁", NORMAL, -1.0), ("a", NORMAL, -1.0)];
+    for (prefix, collapse, wanted) in [
+        (true, true, &[4, 5, 4, 5][..]),
+        (false, true, &[4, 5, 4, 5]),
+        (true, false, &[4, 5, 4, 4, 5, 4]),
+        (false, false, &[4, 5, 4, 4, 5, 4]),
+    ] {
+        let file = unigram(&tokens)
+            .bool("tokenizer.ggml.add_space_prefix", prefix)
+            .bool("tokenizer.ggml.remove_extra_whitespaces", collapse);
+        let tokenizer = load(file).expect("a valid vocabulary");
+        assert_eq!(ids(&tokenizer, " a  a "), [&[0], wanted, &[2]].concat());
+        let first: &[u32] = if prefix { &[0, 4, 5, 2] } else { &[0, 5, 2] };
+        assert_eq!(ids(&tokenizer, "a"), first);
+    }
+}
+
+#[test]
+fn a_text_is_opened_and_closed_as_the_file_says() {
+    for (open, close) in [(true, true), (true, false), (false, true), (false, false)] {
+        let file = unigram(&[("▁a", NORMAL, -1.0)])
+            .bool("tokenizer.ggml.add_bos_token", open)
+            .bool("tokenizer.ggml.add_eos_token", close);
+        let tokenizer = load(file).expect("a valid vocabulary");
+        let (open, close) = (&[0][usize::from(!open)..], &[2][usize::from(!close)..]);
+        assert_eq!(ids(&tokenizer, "a a"), [open, &[4, 4], close].concat());
+        let (mut cut, fixed) = (Vec::new(), open.len() + close.len());
+        tokenizer.encode("a a", fixed, &mut cut);
+        assert_eq!(cut, [open, close].concat());
+        if fixed > 0 {
+            cut.clear();
+            tokenizer.encode("a a", fixed - 1, &mut cut);
+            assert!(cut.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_vocabulary_that_does_not_fit_itself_is_refused_by_name() {
+    let tokens = [("▁", NORMAL, -1.0)];
+    let texts = ["<s>", "<unk>", "a"];
+    let bare = |kind| {
+        ids_of(GgufWriter::new(), "t5")
+            .strings("tokenizer.ggml.tokens", &texts)
+            .i32s("tokenizer.ggml.token_type", &[CONTROL, kind, NORMAL])
+    };
+    let scores = "tokenizer.ggml.scores";
+    assert_eq!(refused(bare(UNKNOWN)), "key `tokenizer.ggml.scores`: is missing");
+    assert_eq!(
+        refused(bare(UNKNOWN).f32s(scores, &[0.0; 2])),
+        "key `tokenizer.ggml.scores`: has 2 scores, the vocabulary has 3 tokens"
+    );
+    for (score, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        assert_eq!(
+            refused(bare(UNKNOWN).f32s(scores, &[0.0, 0.0, score])),
+            format!("key `tokenizer.ggml.scores`: score 2 is {said}, wanted a finite number")
+        );
+    }
+    assert_eq!(
+        refused(bare(NORMAL).f32s(scores, &[0.0; 3])),
+        "key `tokenizer.ggml.unknown_token_id`: is missing"
+    );
+    assert_eq!(
+        refused(unigram(&tokens).u32("tokenizer.ggml.unknown_token_id", 5)),
+        "key `tokenizer.ggml.unknown_token_id`: id is 5, the vocabulary has 5 tokens"
+    );
+    let long = "x".repeat(513);
+    assert_eq!(
+        refused(unigram(&[(&long, NORMAL, -1.0)])),
+        "token 4: is 513 bytes long, at most 512 accepted"
+    );
+    load(unigram(&[(&long[1..], NORMAL, -1.0), (&long, UNUSED, -1.0)])).expect("at the limit");
+    let blanks = " ".repeat(64);
+    let many = vec![(blanks.as_str(), USER_DEFINED, 0.0); 342];
+    load(unigram(&many[..341])).expect("at the limit");
+    assert_eq!(
+        refused(unigram(&many)),
+        "token 345: user-defined tokens with blanks have more than 65536 bytes up to this one"
+    );
+}
+
+#[test]
+fn a_character_map_that_leads_out_of_itself_is_refused_by_unit() {
+    let with = |blob: &[u8]| {
+        unigram(&[("▁", NORMAL, -1.0)]).blob("tokenizer.ggml.precompiled_charsmap", blob)
+    };
+    let map = |units: &[u32], texts: &[u8]| {
+        let mut blob = (units.len() as u32 * 4).to_le_bytes().to_vec();
+        units.iter().for_each(|unit| blob.extend(unit.to_le_bytes()));
+        blob.extend(texts);
+        blob
+    };
+    load(with(&[])).expect("no map");
+    for (head, max) in [(0_u32, 4), (7, 4), (8, 4), (1 << 31, 4)] {
+        let blob = [head.to_le_bytes(), [0; 4]].concat();
+        assert_eq!(
+            refused(with(&blob)),
+            format!(
+                "key `tokenizer.ggml.precompiled_charsmap`: says {head} bytes of units, wanted a multiple of 4 from 4 to {max}"
+            )
+        );
+    }
+    load(with(&map(&[0; 256], b"\0"))).expect("a map of nothing");
+    assert_eq!(
+        refused(with(&map(&[0; 255], b"\0"))),
+        "key `tokenizer.ggml.precompiled_charsmap`: unit 0 has children beyond the last unit"
+    );
+    let (has_value, to) = (1 << 8, |offset: u32| offset << 10);
+    // Unit 97 is `a` with a replacement at unit 97 ^ 1, and leads round to itself.
+    let mut units = vec![0; 256];
+    units[97] = 97 | has_value | to(1);
+    for (value, texts, wrong) in [
+        (0, &b"b\0"[..], false),
+        (1, b"b\0", false),
+        (2, b"b\0", true),
+        (0x7fff_ffff, b"b\0", true),
+        (0, b"b", true),
+        (0, b"\xff\0", true),
+        (0, &[b'b'; 257], true),
+    ] {
+        units[96] = 1 << 31 | value;
+        let file = with(&map(&units, texts));
+        if wrong {
+            assert_eq!(
+                refused(file),
+                "key `tokenizer.ggml.precompiled_charsmap`: unit 97 has a replacement that is not there, not UTF-8 or too long"
+            );
+        } else {
+            load(file).expect("within").encode("aaaa\u{301} a", 8, &mut Vec::new());
+        }
+    }
+}
