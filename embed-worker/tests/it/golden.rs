@@ -22,7 +22,7 @@ const TINY_MODELS: [&str; 6] = [
     "nomic-bert-Q3_K_M", // Q3_K, Q4_K, Q5_K, Q6_K
     "nomic-bert-IQ4_XS",
     "jina-bert-v2-Q4_K_M", // ALiBi, a gate that stands in the rows of up
-    "bert-xlmr-Q4_K_M", // Unigram vocabulary, one token type
+    "bert-xlmr-Q4_K_M",    // Unigram vocabulary, one token type
 ];
 
 #[derive(Deserialize)]

@@ -212,8 +212,7 @@ pub(crate) const JUDGED_BY_THE_MODEL: &[&str] = &[
 fn has_another_tokenizer(hostile: &Hostile) -> bool {
     GgufFile::from_bytes(hostile.bytes()).is_ok_and(|file| {
         file.str("tokenizer.ggml.model")
-            .is_ok_and(|m| m.is_some_and(|m| !matches!(m, "bert" | "gpt2")))
-        file.str("tokenizer.ggml.model").is_ok_and(|m| m.is_some_and(|m| m == "gpt2"))
+            .is_ok_and(|m| m.is_some_and(|m| !matches!(m, "bert" | "gpt2" | "t5" | "llama")))
     })
 }
 
