@@ -163,7 +163,7 @@ const QWEN2: Architecture = Architecture {
 };
 
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 7] = [
+pub const ARCHITECTURES: [Architecture; 8] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
     BERT,
     // nomic-embed-text v1 and v1.5.
@@ -172,6 +172,13 @@ pub const ARCHITECTURES: [Architecture; 7] = [
         positions: Positions::Rope { default_base: 10_000.0 },
         activation: Activation::Silu,
         gate: Gate::Own,
+        ..BERT
+    },
+    // nomic-embed-text v2.
+    Architecture {
+        name: "nomic-bert-moe",
+        positions: Positions::Rope { default_base: 10_000.0 },
+        gate: Gate::NoneWithExperts,
         ..BERT
     },
     // jina-embeddings-v2.

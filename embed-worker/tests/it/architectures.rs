@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use embed_worker::gguf::GgufFile;
 use embed_worker::kernels::Isa;
 use embed_worker::model::ModelError;
+use serde::Deserialize;
 
 use crate::golden::{WORST_SLACK, bits, cosine, data, golden};
 use crate::support::encoder::{embed_ids, encoder, open_model};
 use crate::support::hostile::Hostile;
+use crate::support::test_data;
 
 /// The tiny models that are committed, with what each is there for.
 const MODELS: [&str; 5] = [
@@ -147,7 +149,10 @@ fn keys_that_contradict_each_other_or_the_tensors_are_refused_by_name() {
 }
 
 /// Hostile files of these architectures, and what must be said.
-const HOSTILE: [(&str, &str); 6] = [
+const HOSTILE: [(&str, &str); 9] = [
+    ("moe-used-0", "key `nomic-bert-moe.expert_used_count`: is 0"),
+    ("moe-count-8", "tensor `blk.1.ffn_gate_inp.weight`: has shape [32, 4]"),
+    ("moe-count-2p32m1", "key `nomic-bert-moe.expert_count`: is 4294967295"),
     ("swa-missing", "key `gemma-embedding.attention.sliding_window`: missing"),
     (
         "swa-pattern-array-long",
@@ -195,5 +200,35 @@ fn a_layer_without_one_of_its_tensors_is_refused_by_name() {
         }
         let biases = optional.iter().all(|tensor| tensor.ends_with(".bias"));
         assert!(biases, "{name}: does without {optional:?}");
+    }
+}
+
+/// A text as `scripts/golden-experts.py` writes it.
+#[derive(Deserialize)]
+struct ExpertText {
+    ids: Vec<u32>,
+    vector: Vec<f32>,
+}
+
+/// A model of 17 KB, whose reference is arithmetic in f64 by another program: those of llama.cpp are
+/// too large to commit.
+#[test]
+fn experts_are_chosen_and_weighed_as_in_exact_arithmetic() {
+    let json = std::fs::read(data("experts.json")).expect("committed");
+    let all: Vec<ExpertText> = serde_json::from_slice(&json).expect("as written");
+    let texts: Vec<&[u32]> = all.iter().map(|text| text.ids.as_slice()).collect();
+    let model = test_data("hostile/ok-moe.gguf");
+    let expected = vectors(&model, 1, Isa::best(), &texts, true);
+    for isa in Isa::all_supported() {
+        for threads in [1, 2] {
+            let found = vectors(&model, threads, isa, &texts, false);
+            assert!(found == expected, "{isa}, {threads} threads: other bits in company");
+        }
+    }
+    let mut encoder = encoder(&model, 1, Isa::best());
+    for (text, found) in all.iter().zip(embed_ids(&mut encoder, &texts)) {
+        // States of 32 elements as int8 leave some 1e-4.
+        let cosine = cosine(&found, &text.vector);
+        assert!(cosine > 0.999, "{:?}: {cosine}", text.ids);
     }
 }
