@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use embed_protocol::{DIMENSIONS_MAX, ErrorCode, Priority, TEXT_BYTES_MAX, Timings};
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::batch;
@@ -16,7 +16,7 @@ use crate::fallback::hash_embedding;
 use crate::model_width::read_model_width;
 use crate::options::{ClientOptions, EmbedOptions, Fallback};
 use crate::supervisor::Supervisor;
-use crate::tries::{Tries, Try};
+use crate::tries::{COMPANY_MAX, Tries, Try};
 
 /// How long the file may take to tell the length of its vectors, for a fallback: some hundred bytes. A
 /// file system that does not answer must not keep a caller for ever.
@@ -55,14 +55,17 @@ impl NoVector {
 #[derive(Clone, Debug)]
 pub struct Client {
     supervisor: Arc<Supervisor>,
-    /// Held by the one text that is tried again though it may have killed a worker.
-    suspects: Arc<Mutex<()>>,
+    /// For texts that are tried again after a worker's death: see [`Tries::company`].
+    company: Arc<Semaphore>,
 }
 
 impl Client {
     /// A client that will connect when it is first used.
     pub fn new(options: ClientOptions) -> Self {
-        Self { supervisor: Arc::new(Supervisor::new(options)), suspects: Arc::default() }
+        Self {
+            supervisor: Arc::new(Supervisor::new(options)),
+            company: Arc::new(Semaphore::new(COMPANY_MAX as usize)),
+        }
     }
 
     /// Whether it holds an open connection.
@@ -106,11 +109,8 @@ impl Client {
         let mut pause = OVERLOAD_PAUSE_FIRST;
         loop {
             // Held until this try has its end.
-            let _alone = if tries.is_suspect() {
-                Some(timeout_at(deadline, self.suspects.lock()).await.map_err(unreached)?)
-            } else {
-                None
-            };
+            let company = self.company.acquire_many(tries.company());
+            let _company = timeout_at(deadline, company).await.map_err(unreached)?;
             let connection = timeout_at(deadline, self.supervisor.connection());
             let connection =
                 connection.await.map_err(unreached)?.map_err(NoVector::of_unreached)?;

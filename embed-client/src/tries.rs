@@ -2,7 +2,8 @@
 //!
 //! A text may kill a worker, so it must not be tried on all of them. But most texts that are lost have
 //! only been there: what counts against a text is that its worker died before anybody was answered
-//! after it was sent, and a text of which that is true is tried again alone.
+//! after it was sent. A text of which that is true is tried again alone, and the others that were there
+//! in small company, so that one which kills takes no neighbour with it in the end.
 
 /// Deaths without an answer after which a text is given up; the second is its own doing, since it was
 /// tried alone.
@@ -22,6 +23,10 @@ const UNSENT_MAX: u32 = 33;
 /// Workers that left in peace after which it is given up. Nothing was begun, so another try is always
 /// safe; the bound is for a machine on which every worker leaves at once.
 const FAREWELLS_MAX: u32 = 9;
+
+/// How many texts that were there when a worker died may be tried again at the same time: enough for a
+/// batch, and few enough that most of them are not there again.
+pub(crate) const COMPANY_MAX: u32 = 16;
 
 /// What became of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +66,15 @@ impl Tries {
         }
     }
 
-    /// Whether it may have killed a worker: then it is to be tried alone.
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.deaths > 0
+    /// How much of [`COMPANY_MAX`] the next try must have for itself: all of it if the text may well have
+    /// killed a worker.
+    pub(crate) fn company(&self) -> u32 {
+        match (self.deaths, self.deaths_in_all) {
+            (0, 0) => 0,
+            (0, 1) => 1,
+            // Twice there when a worker died, whoever was answered: the third time will tell.
+            _ => COMPANY_MAX,
+        }
     }
 }
 
@@ -87,8 +98,9 @@ mod tests {
         let alone = Try::Died { others_answered: false };
         assert_eq!(n_tries(alone), 2);
         let mut tries = Tries::default();
-        assert!(!tries.is_suspect());
-        assert!(tries.another_after(alone) && tries.is_suspect());
+        assert_eq!(tries.company(), 0);
+        assert!(tries.another_after(alone));
+        assert_eq!(tries.company(), COMPANY_MAX);
         assert!(!tries.another_after(alone));
     }
 
@@ -96,7 +108,10 @@ mod tests {
     fn a_text_that_stands_behind_others_is_tried_more_often() {
         assert_eq!(n_tries(Try::Died { others_answered: true }), 4);
         let mut tries = Tries::default();
-        assert!(tries.another_after(Try::Died { others_answered: true }) && !tries.is_suspect());
+        assert!(tries.another_after(Try::Died { others_answered: true }));
+        assert_eq!(tries.company(), 1);
+        assert!(tries.another_after(Try::Died { others_answered: true }));
+        assert_eq!(tries.company(), COMPANY_MAX);
     }
 
     #[test]
@@ -106,7 +121,8 @@ mod tests {
         assert_eq!(n_tries(Try::Farewell), FAREWELLS_MAX);
         let mut tries = Tries::default();
         for last in [Try::Hung, Try::Unsent, Try::Farewell] {
-            assert!(tries.another_after(last) && !tries.is_suspect());
+            assert!(tries.another_after(last));
+            assert_eq!(tries.company(), 0);
         }
     }
 }
