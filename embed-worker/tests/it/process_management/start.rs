@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::support::gguf_writer::GgufWriter;
 use crate::support::test_data;
 use crate::support::worker::{Home, Worker, real_model};
 
@@ -55,9 +56,13 @@ fn a_damaged_model_is_named() {
 
 #[test]
 fn a_model_of_another_kind_is_named() {
-    let error = refusal(&test_data("hostile/ok-qwen3.gguf"));
+    let dir = tempfile::tempdir().expect("a folder");
+    let other = dir.path().join("other.gguf");
+    let file = GgufWriter::new().string("general.architecture", "mamba");
+    std::fs::write(&other, file.finish()).expect("ours");
+    let error = refusal(&other);
     assert_eq!(error.code, "EMBED_MODEL_UNSUPPORTED");
-    assert!(error.message.contains("`qwen3`"), "{}", error.message);
+    assert!(error.message.contains("`mamba`"), "{}", error.message);
 }
 
 #[test]
