@@ -153,6 +153,11 @@ impl Engine {
         &self.encoder
     }
 
+    /// What turns words into pieces, for a person.
+    pub fn tokenizer_kind(&self) -> &'static str {
+        self.tokenizer.kind()
+    }
+
     /// Pieces of the vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.tokenizer.vocabulary()

@@ -40,6 +40,7 @@ struct Info {
     feed_forward: usize,
     pooling: String,
     pooling_is_default: bool,
+    tokenizer: &'static str,
     vocabulary: usize,
     tensor_types: BTreeMap<String, TensorTypes>,
     private_bytes_largest_batch: usize,
@@ -77,6 +78,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         feed_forward: hyper.inner,
         pooling: summary.pooling.clone(),
         pooling_is_default: !hyper.pooling_named,
+        tokenizer: engine.tokenizer_kind(),
         vocabulary: engine.vocabulary(),
         tensor_types,
         private_bytes_largest_batch: engine.batch_bytes_max(),
@@ -117,7 +119,7 @@ fn write(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
         "  layers         {}, {} heads, {} wide inside",
         info.layers, info.heads, info.feed_forward
     )?;
-    writeln!(out, "  vocabulary     {} pieces, WordPiece", info.vocabulary)?;
+    writeln!(out, "  vocabulary     {} pieces, {}", info.vocabulary, info.tokenizer)?;
     for (dtype, TensorTypes { tensors, bytes }) in &info.tensor_types {
         writeln!(out, "  {dtype:14} {tensors} tensors, {:.1} MiB", mib(*bytes))?;
     }

@@ -75,6 +75,16 @@ impl Tokenizer {
         Ok(Self { model })
     }
 
+    /// What turns words into pieces, for a person.
+    pub fn kind(&self) -> &'static str {
+        match &self.model {
+            Model::WordPiece(_) => "WordPiece",
+            Model::ByteLevelBpe(_) => "byte-level BPE",
+            Model::Unigram(_) => "Unigram",
+            Model::SentencePiece(_) => "SentencePiece BPE",
+        }
+    }
+
     /// How many token ids there are.
     pub fn vocabulary(&self) -> usize {
         match &self.model {
