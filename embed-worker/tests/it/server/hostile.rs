@@ -6,7 +6,7 @@ use embed_protocol::{
 
 use super::serve;
 use crate::support::peer::{Peer, hello};
-use crate::support::worker::{Home, tiny_model};
+use crate::support::worker::{Home, tiny_model, transport};
 
 /// Fails unless the worker tells `peer` why it closes the connection, and closes it.
 async fn is_dismissed(peer: &mut Peer) -> String {
@@ -285,7 +285,11 @@ async fn answers_that_nobody_reads_cost_the_one_who_asked_for_them() {
     }
     let after = neighbour.stats().await.private_bytes.unwrap_or(0);
     assert!(after.saturating_sub(before) < 30 << 20, "{} bytes", after.saturating_sub(before));
-    assert!(neighbour.stats().await.connections as usize <= n_peers, "one or more were sent away");
+    // Over TCP the system may hold more for a peer than it can ask for, and nobody has to go.
+    if transport() != "tcp" {
+        let connections = neighbour.stats().await.connections as usize;
+        assert!(connections <= n_peers, "nobody was sent away");
+    }
     drop(peers);
     is_alone(&mut neighbour).await;
     neighbour.is_served().await;

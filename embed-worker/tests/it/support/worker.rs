@@ -29,7 +29,7 @@ pub(crate) fn tiny_model() -> PathBuf {
 }
 
 /// How workers listen unless a test says otherwise: so all tests can be run over TCP as well.
-fn transport() -> String {
+pub(crate) fn transport() -> String {
     std::env::var("EMBED_TEST_TRANSPORT").unwrap_or_else(|_| "auto".into())
 }
 
