@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use embed_protocol::endpoint::{RUNTIME_DIR_VARIABLE, TRANSPORT_VARIABLE};
+use embed_protocol::process::kill;
 use embed_protocol::{Endpoint, ErrorCode};
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::EmbedError;
 use crate::options::ClientOptions;
-use crate::process::kill;
 
 /// Longest first line that is believed to be the worker's.
 const FIRST_LINE_BYTES_MAX: u64 = 64 * 1024;

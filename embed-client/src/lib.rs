@@ -42,7 +42,6 @@ mod handshake;
 mod heartbeat;
 mod in_flight;
 mod outbox;
-mod process;
 
 mod embedding;
 mod error;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use embed_protocol::Endpoint;
 use embed_protocol::card::WorkerCard;
+use embed_protocol::process::kill;
 use tokio::time::{Instant, sleep};
-
-use crate::process::kill;
 
 /// How long a killed process may take to be gone: it may be in the middle of reading a slow disk.
 const END_PATIENCE: Duration = Duration::from_secs(2);

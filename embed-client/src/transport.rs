@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
-use embed_protocol::{Endpoint, ErrorCode, Transport};
+use embed_protocol::{Endpoint, ErrorCode, Transport, private_file};
 use tokio_util::either::Either;
 
 use crate::error::EmbedError;
@@ -115,35 +115,14 @@ impl From<EndpointError> for Unreachable {
 
 /// The directory must be the user's own and closed to others. One that does not exist yet is made so
 /// by the worker.
-#[cfg(unix)]
 fn check_directory(dir: &Path) -> Result<(), EndpointError> {
-    use std::os::unix::fs::MetadataExt;
-
-    let wrong =
-        |what: String| EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what };
-    let metadata = match dir.symlink_metadata() {
-        Ok(metadata) => metadata,
+    let what = match private_file::directory_fault(dir) {
+        Ok(None) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(wrong(error.to_string())),
+        Ok(Some(what)) => what,
+        Err(error) => error.to_string(),
     };
-    let user = rustix::process::geteuid().as_raw();
-    if !metadata.is_dir() {
-        return Err(wrong("is not a directory (a symbolic link is none)".into()));
-    }
-    if metadata.uid() != user {
-        return Err(wrong(format!("belongs to user {}, not to {user}", metadata.uid())));
-    }
-    let others = metadata.mode() & 0o077;
-    if others != 0 {
-        return Err(wrong(format!("has mode {:o}, not 700", metadata.mode() & 0o777)));
-    }
-    Ok(())
-}
-
-/// The user's profile is private by its own permissions.
-#[cfg(not(unix))]
-fn check_directory(_dir: &Path) -> Result<(), EndpointError> {
-    Ok(())
+    Err(EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what })
 }
 
 #[cfg(all(test, unix))]

@@ -5,14 +5,14 @@
 //! The card is only true while the lock is held: one whose worker was killed is passed over here, and
 //! removed by the next worker of its endpoint.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Endpoint;
+use crate::{Endpoint, private_file};
 
 /// Most bytes of a card: twice the longest path of any system (32,767 characters on Windows, up to
 /// three bytes each), and room for the rest.
@@ -98,16 +98,7 @@ impl WorkerCard {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let path = endpoint.card_path();
-        let unfinished = path.with_extension(UNFINISHED_EXTENSION);
-        // What a predecessor may have left; nobody else writes here.
-        remove_if_there(&unfinished)?;
-        let written = create(&unfinished)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| std::fs::rename(&unfinished, &path));
-        if written.is_err() {
-            let _ = remove_if_there(&unfinished);
-        }
-        written
+        private_file::replace(&path, &path.with_extension(UNFINISHED_EXTENSION), &text)
     }
 
     /// Removes the card of `endpoint`, whoever wrote it; to be called by the holder of its lock.
@@ -117,8 +108,8 @@ impl WorkerCard {
     /// The system cannot remove it; that there is none is no error.
     pub fn remove(endpoint: &Endpoint) -> io::Result<()> {
         let path = endpoint.card_path();
-        remove_if_there(&path.with_extension(UNFINISHED_EXTENSION))?;
-        remove_if_there(&path)
+        private_file::remove(&path.with_extension(UNFINISHED_EXTENSION))?;
+        private_file::remove(&path)
     }
 
     fn read_at(path: &Path, lock: &Path) -> io::Result<Option<Self>> {
@@ -207,25 +198,6 @@ fn pid_space() -> Option<String> {
 #[cfg(not(target_os = "linux"))]
 fn pid_space() -> Option<String> {
     None
-}
-
-/// A new file for this user alone.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// On Windows, where pipes have no directory, lock and card would lie in the user's own.

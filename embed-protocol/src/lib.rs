@@ -5,10 +5,12 @@
 //! vector looks inside one, [`error_code`] what may go wrong, [`endpoint`] where the two meet,
 //! [`card`] what a worker leaves there for those who cannot ask it, [`secret`] and [`handshake`] how
 //! both prove to be of one user where the system does not tell, and [`log_name`] what both call a
-//! request in their logs.
+//! request in their logs. [`private_file`] says what makes such files the user's alone, and [`process`]
+//! ends a worker that hangs.
 //! PROTOCOL.md describes the same in prose, with real bytes.
 //!
-//! The crate opens no socket, spawns nothing and holds no `unsafe`.
+//! The crate opens no socket, starts nothing (but the system's `taskkill` on Windows) and holds no
+//! `unsafe`.
 
 pub mod card;
 pub mod endpoint;
@@ -17,6 +19,8 @@ pub mod frame;
 pub mod handshake;
 pub mod log_name;
 pub mod message;
+pub mod private_file;
+pub mod process;
 pub mod secret;
 pub mod stats;
 pub mod vector;

@@ -6,9 +6,11 @@
 //! the user can read; see [`crate::handshake`].
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::path::Path;
+
+use crate::private_file;
 
 /// Bytes of a secret, of a nonce and of a proof: what HMAC-SHA256 takes and gives.
 pub const SECRET_BYTES: usize = 32;
@@ -111,12 +113,12 @@ impl KeyFile {
     ///
     /// It is there, but it is not a regular file of this user that nobody else may read.
     pub fn read(path: &Path) -> Result<Option<Self>, KeyReadError> {
-        let file = match open(path) {
+        let file = match private_file::open(OpenOptions::new().read(true), path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        if let Some(what) = fault(&file)? {
+        if let Some(what) = private_file::secret_fault(&file)? {
             return Err(KeyReadError::Unsafe(what));
         }
         let mut bytes = Vec::new();
@@ -162,44 +164,6 @@ impl KeyFile {
             secret: Secret(secret),
         })
     }
-}
-
-/// Opens it, but not what a symbolic link in its place leads to, and without waiting for a pipe.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        options.custom_flags(flags.bits().cast_signed());
-    }
-    options.open(path)
-}
-
-/// Why an open file is not to be trusted, if it is not.
-#[cfg(unix)]
-fn fault(file: &File) -> io::Result<Option<String>> {
-    use std::os::unix::fs::MetadataExt;
-
-    let metadata = file.metadata()?;
-    let user = rustix::process::geteuid().as_raw();
-    Ok(if !metadata.is_file() {
-        Some("is not a regular file".into())
-    } else if metadata.uid() != user {
-        Some(format!("belongs to user {}, not to {user}", metadata.uid()))
-    } else if metadata.mode() & 0o077 != 0 {
-        Some(format!("has mode {:o}, not 600", metadata.mode() & 0o777))
-    } else {
-        None
-    })
-}
-
-/// Why an open file is not to be trusted, if it is not. The user's profile keeps others from it.
-#[cfg(not(unix))]
-fn fault(file: &File) -> io::Result<Option<String>> {
-    Ok((!file.metadata()?.is_file()).then(|| "is not a regular file".into()))
 }
 
 #[cfg(test)]

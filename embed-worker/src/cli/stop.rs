@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::{ArgGroup, Args};
+use embed_protocol::process::kill;
 use embed_protocol::{Request, Response, WorkerCard};
 use futures_util::future::join_all;
 
@@ -84,7 +86,7 @@ async fn stop(card: &WorkerCard, force: bool) -> anyhow::Result<Stopped> {
         card.is_in_reach(),
         "does not stop, and runs in another container or on another machine; kill it there"
     );
-    kill(card.pid)?;
+    kill(card.pid).context("cannot be killed")?;
     let give_up = Instant::now() + KILL_TIMEOUT;
     while still_runs(card) {
         anyhow::ensure!(
@@ -109,37 +111,5 @@ async fn ask_to_stop(card: &WorkerCard) -> anyhow::Result<()> {
     let Ok(visit) = answer else { anyhow::bail!("no answer within {ANSWER_TIMEOUT:?}") };
     let ended = tokio::time::timeout(STOP_TIMEOUT, visit?.ends()).await;
     anyhow::ensure!(ended.is_ok(), "agreed, but still runs after {STOP_TIMEOUT:?}");
-    Ok(())
-}
-
-/// Ends a process without its leave; that it has gone already is no error.
-#[cfg(unix)]
-fn kill(pid: u32) -> anyhow::Result<()> {
-    use anyhow::Context;
-    use rustix::io::Errno;
-    use rustix::process::{Pid, Signal, kill_process};
-
-    let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
-    match kill_process(id, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(error) => Err(error).context("cannot be killed"),
-    }
-}
-
-/// Ends a process without its leave; that it has gone already is no error.
-#[cfg(windows)]
-fn kill(pid: u32) -> anyhow::Result<()> {
-    use std::process::{Command, Stdio};
-
-    /// What `taskkill` ends with if there is no such process.
-    const NOT_FOUND: i32 = 128;
-    let status = Command::new("taskkill.exe")
-        .args(["/F", "/PID", &pid.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    let done = status.success() || status.code() == Some(NOT_FOUND);
-    anyhow::ensure!(done, "cannot be killed: taskkill ended with {status}");
     Ok(())
 }

@@ -3,10 +3,11 @@
 //! A small file of this user. What it says is believed as far as the files that it speaks of are what
 //! they were, which their identities tell; whoever can write to it could as well write to the models.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use embed_protocol::private_file;
 use serde::{Deserialize, Serialize};
 
 use super::digest::FileDigest;
@@ -82,12 +83,7 @@ pub(super) fn remember(dir: &Path, file: FileIdentity, sha256: FileDigest) -> io
     let text = serde_json::to_vec(&memory)?;
     make_dir(dir)?;
     let temporary = dir.join(format!("{NAME}.{}", std::process::id()));
-    let written =
-        write_new(&temporary, &text).and_then(|()| fs::rename(&temporary, dir.join(NAME)));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    private_file::replace(&dir.join(NAME), &temporary, &text)
 }
 
 impl Line {
@@ -142,23 +138,6 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)
-}
-
-/// Writes a file that did not exist, for this user alone.
-fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = match options.open(path) {
-        // Left by a process of the same number that was killed.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            options.open(path)?
-        }
-        opened => opened?,
-    };
-    file.write_all(text)
 }
 
 #[cfg(test)]

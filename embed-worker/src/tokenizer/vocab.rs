@@ -218,14 +218,15 @@ impl Vocab {
     /// The token that is `text` and does not start with the mark of a word's start: byte-level
     /// vocabularies have no such mark.
     pub(super) fn id(&self, text: &[u8]) -> Option<u32> {
-        let position = Position::Continuation;
-        let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
-        self.find(position, text, hash)
+        self.id_at(Position::Continuation, text)
     }
 
     /// The token that is `text`, in a vocabulary that is spelt verbatim.
     pub(super) fn verbatim_id(&self, text: &[u8]) -> Option<u32> {
-        let position = Position::Initial;
+        self.id_at(Position::Initial, text)
+    }
+
+    fn id_at(&self, position: Position, text: &[u8]) -> Option<u32> {
         let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
         self.find(position, text, hash)
     }

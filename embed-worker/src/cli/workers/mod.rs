@@ -13,7 +13,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use embed_protocol::endpoint::runtime_dir;
-use embed_protocol::{Request, Response, StatsSnapshot, WorkerCard, WorkerHello, card};
+use embed_protocol::{
+    Request, Response, StatsSnapshot, WorkerCard, WorkerHello, card, private_file,
+};
 use futures_util::future::join_all;
 use serde::Serialize;
 
@@ -150,26 +152,8 @@ pub(super) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
 
 /// The directory must be the user's own and closed to others: whoever may write there can leave cards
 /// that name any process.
-#[cfg(unix)]
 fn check_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-
-    let Ok(metadata) = dir.symlink_metadata() else { return Ok(()) };
-    let user = rustix::process::geteuid().as_raw();
-    let wrong = if !metadata.is_dir() {
-        "is not a directory (a symbolic link is none)".to_owned()
-    } else if metadata.uid() != user {
-        format!("belongs to user {}, not to {user}", metadata.uid())
-    } else if metadata.mode() & 0o077 != 0 {
-        format!("has mode {:o}, not 700", metadata.mode() & 0o777)
-    } else {
-        return Ok(());
-    };
-    anyhow::bail!("directory `{}`: {wrong}", dir.display())
-}
-
-/// The user's profile is private by its own permissions.
-#[cfg(not(unix))]
-fn check_dir(_dir: &Path) -> anyhow::Result<()> {
-    Ok(())
+    // Without a directory there are no workers.
+    let fault = private_file::directory_fault(dir).unwrap_or_default();
+    fault.map_or(Ok(()), |what| Err(anyhow::anyhow!("directory `{}`: {what}", dir.display())))
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
+use embed_protocol::private_file;
 use embed_protocol::secret::{KeyFile, Secret};
 use embed_protocol::{Endpoint, Transport, WorkerCard};
 use tokio_util::either::Either;
@@ -150,7 +151,7 @@ impl Claim {
         })?;
         // Its port may be anybody's by now.
         for path in keys(endpoint) {
-            place::remove(&path).map_err(|source| BindError::Key { path, source })?;
+            private_file::remove(&path).map_err(|source| BindError::Key { path, source })?;
         }
         Ok(Claimed::Ours(Self { endpoint: endpoint.clone(), transport, _lock: lock }))
     }
@@ -218,7 +219,7 @@ impl Drop for Claim {
         // While the lock is still held, so that no successor's files are meant.
         let _ = WorkerCard::remove(&self.endpoint);
         for path in keys(&self.endpoint) {
-            let _ = place::remove(&path);
+            let _ = private_file::remove(&path);
         }
     }
 }
