@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// Reads whatever can be read of a file that was accepted.
-fn look_at_everything(file: &GgufFile) {
+pub(crate) fn look_at_everything(file: &GgufFile) {
     for (key, value) in file.metadata() {
         assert!(file.value(key).is_some(), "{value:?} is not found by its key");
         // A key has one type, so most of these answer with an error; none may panic.

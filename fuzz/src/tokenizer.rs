@@ -6,7 +6,7 @@
     clippy::duplicate_mod,
     reason = "the worker's tests write more kinds of keys, and include this module beside their own"
 )]
-mod gguf_writer;
+pub(crate) mod gguf_writer;
 
 use arbitrary::{Result, Unstructured};
 use embed_worker::gguf::GgufFile;
@@ -51,13 +51,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     let file = GgufFile::from_bytes(file.finish()).expect("a valid file");
-    let tokenizer = match Tokenizer::from_gguf(&file) {
-        Ok(tokenizer) => tokenizer,
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            return Ok(());
-        }
-    };
+    let Some(tokenizer) = opened(&file) else { return Ok(()) };
     let limit = input.int_in_range(0..=20)?;
     let has_special = types.iter().any(|kind| *kind != NORMAL);
     let second = input.arbitrary::<&str>()?;
@@ -132,7 +126,14 @@ fn text<'a>(input: &mut Unstructured<'a>) -> &'a str {
     }
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str, limit: usize) -> (Vec<u32>, usize) {
+/// The tokenizer of `file`; none if it is refused with a reason.
+pub(crate) fn opened(file: &GgufFile) -> Option<Tokenizer> {
+    let opened = Tokenizer::from_gguf(file);
+    opened.inspect_err(|error| assert!(!error.to_string().is_empty())).ok()
+}
+
+/// The ids of `text`, at most `limit` of them, and the count of all.
+pub(crate) fn encode(tokenizer: &Tokenizer, text: &str, limit: usize) -> (Vec<u32>, usize) {
     let mut ids = Vec::new();
     let tokens = tokenizer.encode(text, limit, &mut ids).tokens;
     assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocabulary()), "an id of no token");

@@ -1,19 +1,12 @@
 //! Any byte-level vocabulary and any text: a refusal that says why, or ids that keep the
 //! tokenizer's laws.
 
-#[path = "../../embed-worker/tests/it/support/gguf_writer.rs"]
-#[expect(
-    dead_code,
-    clippy::duplicate_mod,
-    reason = "the worker's tests write more kinds of keys, and include this module beside their own"
-)]
-mod gguf_writer;
-
 use arbitrary::{Result, Unstructured};
 use embed_worker::gguf::GgufFile;
 use embed_worker::tokenizer::Tokenizer;
 
-use gguf_writer::GgufWriter;
+use super::tokenizer::gguf_writer::GgufWriter;
+use super::tokenizer::{encode, opened};
 
 /// The tokens of single bytes: what the texts below are made of, and the spelling of a blank and
 /// of a newline.
@@ -79,13 +72,7 @@ fn check(input: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     let file = GgufFile::from_bytes(file.finish()).expect("a valid file");
-    let tokenizer = match Tokenizer::from_gguf(&file) {
-        Ok(tokenizer) => tokenizer,
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            return Ok(());
-        }
-    };
+    let Some(tokenizer) = opened(&file) else { return Ok(()) };
     let limit = input.int_in_range(0..=20)?;
     let own: String = text_of_letters(input)?;
     let any: &str = input.arbitrary()?;
@@ -123,13 +110,6 @@ fn vocabulary(input: &mut Unstructured<'_>) -> Result<(Texts, Texts)> {
 fn text_of_letters(input: &mut Unstructured<'_>) -> Result<String> {
     let n_chars = input.int_in_range(0..=TEXT_CHARS_MAX)?;
     (0..n_chars).map(|_| Ok(char::from(input.choose(&LETTERS)?.1))).collect()
-}
-
-fn encode(tokenizer: &Tokenizer, text: &str, limit: usize) -> (Vec<u32>, usize) {
-    let mut ids = Vec::new();
-    let tokens = tokenizer.encode(text, limit, &mut ids).tokens;
-    assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocabulary()), "an id of no token");
-    (ids, tokens)
 }
 
 /// A limit cuts the ids and keeps the outer special ones; it never changes the count.

@@ -7,7 +7,7 @@ use crate::support::repository_file;
 
 #[path = "../../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "a library of its own, included for its functions")]
-mod fuzz;
+pub(crate) mod fuzz;
 
 /// Runs every file of a target's corpus; the name of the one that fails is in the panic's output.
 fn replay(target: &str, run: fn(&[u8])) {

@@ -11,19 +11,17 @@ use std::sync::LazyLock;
 use embed_worker::gguf::GgufFile;
 use embed_worker::tokenizer::Tokenizer;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
-use serde::Deserialize;
 use serde_json::json;
 use tokenizers::Tokenizer as Judge;
 
 use crate::support::gguf_writer::GgufWriter;
+use crate::support::judge::{self, ids, judged, recorded_ids, recorded_texts};
 #[cfg(target_os = "linux")]
 use crate::support::own_process::{in_own_process, private_bytes};
 use crate::support::{repository_file, test_data};
 
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
-const NO_LIMIT: usize = usize::MAX;
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -221,32 +219,6 @@ fn corpus() -> Vec<String> {
     corpus
 }
 
-#[derive(Deserialize)]
-struct Texts {
-    texts: Vec<Text>,
-}
-
-#[derive(Deserialize)]
-struct Text {
-    label: String,
-    text: String,
-}
-
-fn recorded_texts() -> Vec<Text> {
-    let json = std::fs::read(test_data("tokenizer/texts.json")).expect("the texts");
-    serde_json::from_slice::<Texts>(&json).expect("valid JSON").texts
-}
-
-#[derive(Deserialize)]
-struct RecordedIds {
-    ids: BTreeMap<String, Vec<Vec<u32>>>,
-}
-
-fn recorded_ids() -> BTreeMap<String, Vec<Vec<u32>>> {
-    let json = std::fs::read(test_data("tokenizer/bpe.json")).expect("the recorded ids");
-    serde_json::from_slice::<RecordedIds>(&json).expect("valid JSON").ids
-}
-
 const SMALL: [&str; 3] = ["qwen2", "qwen3", "modern-bert"];
 
 fn small(name: &str) -> GgufFile {
@@ -266,20 +238,9 @@ fn qwen() -> Option<GgufFile> {
 
 static REPOSITORY: LazyLock<Spec> = LazyLock::new(Spec::of_this_repository);
 
-fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids = Vec::new();
-    let encoded = tokenizer.encode(text, NO_LIMIT, &mut ids);
-    assert_eq!(encoded.tokens, ids.len(), "count of {text:?}");
-    ids
-}
-
-fn judged(judge: &Judge, text: &str) -> Vec<u32> {
-    judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
-}
-
 fn recorded_ids_come_out(name: &str, file: &GgufFile) {
     let tokenizer = Tokenizer::from_gguf(file).expect("its vocabulary");
-    let (texts, recorded) = (recorded_texts(), recorded_ids());
+    let (texts, recorded) = (recorded_texts(), recorded_ids("bpe.json"));
     assert_eq!((texts.len(), recorded[name].len()), (260, 260));
     for (text, wanted) in texts.iter().zip(&recorded[name]) {
         assert_eq!(ids(&tokenizer, &text.text), *wanted, "{name}: {}", text.label);
@@ -374,15 +335,7 @@ fn cases() -> u32 {
 }
 
 fn random_texts_agree(spec: &Spec) {
-    let (ours, judge) = (spec.ours(), spec.judge());
-    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() };
-    let result = TestRunner::new(config).run(&texts(), |text| {
-        prop_assert_eq!(ids(&ours, &text), judged(&judge, &text), "{:?}", text);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{}: {error}", spec.pre);
-    }
+    judge::random_texts_agree(&spec.pre, &spec.ours(), &spec.judge(), &texts(), cases());
 }
 
 #[test]

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use tokenizers::Tokenizer as Judge;
 
 use crate::support::gguf_writer::GgufWriter;
+use crate::support::judge::{self, ids, judged};
 use crate::support::{repository_file, test_data};
 
 const CONTROL: i32 = 3;
 const NORMAL: i32 = 1;
-const NO_LIMIT: usize = usize::MAX;
 
 /// A vocabulary in Hugging Face's spelling, and what the normaliser does.
 #[derive(Clone)]
@@ -151,17 +151,6 @@ fn open(path: &str) -> (GgufFile, Tokenizer) {
     let file = GgufFile::open(&repository_file(path)).expect("a model of the repository");
     let tokenizer = Tokenizer::from_gguf(&file).expect("its vocabulary");
     (file, tokenizer)
-}
-
-fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids = Vec::new();
-    let encoded = tokenizer.encode(text, NO_LIMIT, &mut ids);
-    assert_eq!(encoded.tokens, ids.len(), "count of {text:?}");
-    ids
-}
-
-fn judged(judge: &Judge, text: &str) -> Vec<u32> {
-    judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
 }
 
 #[derive(Deserialize)]
@@ -310,16 +299,8 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 fn random_texts_agree(spec: &Spec, cases: u32) {
-    let (ours, judge) = (spec.ours(), spec.judge());
-    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
-    let result = runner.run(&texts(), |text| {
-        prop_assert_eq!(ids(&ours, &text), judged(&judge, &text), "{:?}", text);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    let name = format!("{:?}", (spec.lowercase, spec.strip_accents));
+    judge::random_texts_agree(&name, &spec.ours(), &spec.judge(), &texts(), cases);
 }
 
 #[test]

@@ -9,14 +9,12 @@ use std::collections::BTreeMap;
 use embed_worker::gguf::GgufFile;
 use embed_worker::tokenizer::{Tokenizer, TokenizerError};
 use proptest::prelude::*;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer as Judge;
 
 use crate::support::gguf_writer::GgufWriter;
+use crate::support::judge::{self, ids, judged, recorded_ids, recorded_texts};
 use crate::support::test_data;
-
-const NO_LIMIT: usize = usize::MAX;
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -160,47 +158,14 @@ fn open(path: &str) -> (Tokenizer, Judge) {
     (Tokenizer::from_gguf(&file).expect("its vocabulary"), judge)
 }
 
-fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids = Vec::new();
-    let encoded = tokenizer.encode(text, NO_LIMIT, &mut ids);
-    assert_eq!(encoded.tokens, ids.len());
-    ids
-}
-
-fn judged(judge: &Judge, text: &str) -> Vec<u32> {
-    judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
-}
-
-#[derive(Deserialize)]
-struct Recorded {
-    ids: BTreeMap<String, Vec<Vec<u32>>>,
-}
-
-#[derive(Deserialize)]
-struct Texts {
-    texts: Vec<Text>,
-}
-
-#[derive(Deserialize)]
-struct Text {
-    label: String,
-    text: String,
-}
-
-fn texts() -> Vec<Text> {
-    let json = std::fs::read(test_data("tokenizer/texts.json")).expect("the texts");
-    serde_json::from_slice::<Texts>(&json).expect("valid JSON").texts
-}
-
 #[test]
 fn recorded_ids_of_real_texts_come_out() {
-    let json = std::fs::read(test_data("tokenizer/sentencepiece.json")).expect("the ids");
-    let recorded: Recorded = serde_json::from_slice(&json).expect("valid JSON");
+    let recorded = recorded_ids("sentencepiece.json");
     for (path, name) in [(XLMR, "bert-xlmr-Q4_K_M"), (GEMMA, "gemma-vocab")] {
         let (tokenizer, judge) = open(path);
-        let wanted = &recorded.ids[name];
+        let wanted = &recorded[name];
         assert_eq!(wanted.len(), 260);
-        for (text, wanted) in texts().iter().zip(wanted) {
+        for (text, wanted) in recorded_texts().iter().zip(wanted) {
             assert_eq!(ids(&tokenizer, &text.text), *wanted, "{name}: {}", text.label);
             // The judge that the other tests have is the one that was recorded.
             assert_eq!(judged(&judge, &text.text), *wanted, "{name}: {}", text.label);
@@ -216,7 +181,7 @@ fn cutting_is_hugging_faces_truncation() {
             let truncation =
                 tokenizers::TruncationParams { max_length: limit, ..Default::default() };
             judge.with_truncation(Some(truncation)).expect("a valid limit");
-            for text in texts() {
+            for text in recorded_texts() {
                 let mut cut = vec![7];
                 let encoded = tokenizer.encode(&text.text, limit, &mut cut);
                 assert_eq!(cut[1..], judged(&judge, &text.text), "{} at {limit}", text.label);
@@ -293,16 +258,8 @@ fn part() -> impl Strategy<Value = String> {
 
 fn random_texts_agree(path: &str, cases: u32) {
     let (ours, judge) = open(path);
-    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
     let texts = prop::collection::vec(part(), 0..12).prop_map(|parts| parts.concat());
-    let result = runner.run(&texts, |text| {
-        prop_assert_eq!(ids(&ours, &text), judged(&judge, &text), "{:?}", text);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    judge::random_texts_agree(path, &ours, &judge, &texts, cases);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod encoder;
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;
+pub(crate) mod judge;
 #[cfg(target_os = "linux")]
 pub(crate) mod other_user;
 pub(crate) mod own_process;

@@ -1,0 +1,74 @@
+//! Comparing token ids with Hugging Face's: the `tokenizers` crate is the judge.
+
+use std::collections::BTreeMap;
+
+use embed_worker::tokenizer::Tokenizer;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde::Deserialize;
+use tokenizers::Tokenizer as Judge;
+
+use super::test_data;
+
+/// A text as long as it is.
+const NO_LIMIT: usize = usize::MAX;
+
+/// Our ids of `text`.
+pub(crate) fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut ids = Vec::new();
+    let encoded = tokenizer.encode(text, NO_LIMIT, &mut ids);
+    assert_eq!(encoded.tokens, ids.len(), "count of {text:?}");
+    ids
+}
+
+/// Hugging Face's ids of `text`.
+pub(crate) fn judged(judge: &Judge, text: &str) -> Vec<u32> {
+    judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
+}
+
+/// Fails with the smallest of so many random `texts` whose ids differ.
+pub(crate) fn random_texts_agree(
+    name: &str,
+    ours: &Tokenizer,
+    judge: &Judge,
+    texts: &impl Strategy<Value = String>,
+    cases: u32,
+) {
+    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
+    let result = TestRunner::new(config).run(texts, |text| {
+        prop_assert_eq!(ids(ours, &text), judged(judge, &text), "{:?}", text);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{name}: {error}");
+    }
+}
+
+/// A text whose ids are recorded.
+#[derive(Deserialize)]
+pub(crate) struct Text {
+    pub(crate) label: String,
+    pub(crate) text: String,
+}
+
+#[derive(Deserialize)]
+struct Texts {
+    texts: Vec<Text>,
+}
+
+/// The texts whose ids are recorded.
+pub(crate) fn recorded_texts() -> Vec<Text> {
+    let json = std::fs::read(test_data("tokenizer/texts.json")).expect("the texts");
+    serde_json::from_slice::<Texts>(&json).expect("valid JSON").texts
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    ids: BTreeMap<String, Vec<Vec<u32>>>,
+}
+
+/// Their ids by the name of the vocabulary, in a file of `tests/data/tokenizer`.
+pub(crate) fn recorded_ids(file: &str) -> BTreeMap<String, Vec<Vec<u32>>> {
+    let json = std::fs::read(test_data("tokenizer").join(file)).expect("the recorded ids");
+    serde_json::from_slice::<Recorded>(&json).expect("valid JSON").ids
+}
