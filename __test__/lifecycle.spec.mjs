@@ -1,24 +1,16 @@
 // Who lives how long: Node, the worker, and the files between them.
 
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
-import { after, test } from 'node:test'
+import { readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
 import { embed } from '../index.js'
-import { assertGood, assertSame, node, nothingLeft, packageUrl, until, useRuntime, workers } from './support/runtime.mjs'
+import { assertGood, assertSame, freshRuntime, node, nothingLeft, packageUrl, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
-/** A fresh runtime directory below this file's own, for a test that counts workers. */
-function fresh(name) {
-  const dir = `${runtime}-${name}`
-  after(async () => {
-    await nothingLeft(dir)
-    rmSync(dir, { recursive: true, force: true })
-  })
-  return dir
-}
+const fresh = (name) => freshRuntime(runtime, name)
 
 test('an idle Node ends by itself, and its worker after it', async () => {
   const EMBED_RUNTIME_DIR = fresh('idle')

@@ -6,21 +6,14 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 
 import { embed } from '../index.js'
-import { assertGood, assertSame, node, norm, nothingLeft, root, until, useRuntime, workers } from './support/runtime.mjs'
+import { assertGood, assertSame, freshRuntime, node, norm, root, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 const noSignals = { skip: process.platform === 'win32' && 'no SIGSTOP' }
 const noScripts = { skip: process.platform === 'win32' && 'a shell script is no program there' }
 
 /** A program's environment in which nobody listens yet, and `worker` is what it would start. */
-function alone(worker) {
-  const dir = mkdtempSync(`${runtime}-alone-`)
-  after(async () => {
-    await nothingLeft(dir)
-    rmSync(dir, { recursive: true })
-  })
-  return { EMBED_RUNTIME_DIR: dir, EMBED_WORKER_PATH: worker }
-}
+const alone = (name, worker) => ({ EMBED_RUNTIME_DIR: freshRuntime(runtime, name), EMBED_WORKER_PATH: worker })
 
 /** A folder with a "worker" that says its last words and ends; `starts()` counts how often. */
 function brokenWorker() {
@@ -69,7 +62,7 @@ test('a worker that will not start is tried four times, and then callers are tol
     for (let i = 0; i < 20; i++) {
       await embed('a').then(() => console.log('a vector'), ({ code, message }) => console.log(code, message))
     }`
-  const end = await node(source, { env: alone(path) })
+  const end = await node(source, { env: alone('refused', path) })
   assertGood(end)
   const lines = end.stdout.trim().split('\n')
   assert.equal(lines.length, 20)
@@ -102,7 +95,7 @@ test("fallback: 'hash' answers with marked vectors and one warning, until a work
     console.log(JSON.stringify({ healed: [...vector], keys: Object.keys(vector).includes('degraded'),
       warnings: warnings.length - spell }))
     process.stdin.destroy()`
-  const run = (onSpawn) => node(source, { env: alone(path), onSpawn })
+  const run = (onSpawn) => node(source, { env: alone('mended', path), onSpawn })
   const end = await run(async (child, output) => {
     await until(() => output.stdout.includes('\n'))
     mend()
@@ -126,7 +119,7 @@ test("fallback: 'hash' answers with marked vectors and one warning, until a work
 })
 
 test('EMBED_FALLBACK is what calls without the option get', noScripts, async () => {
-  const env = { ...alone(join(runtime, 'none')), EMBED_FALLBACK: 'hash' }
+  const env = { ...alone('variable', join(runtime, 'none')), EMBED_FALLBACK: 'hash' }
   const source = `
     const degraded = (await embed('a')).degraded
     const code = await embed('a', { fallback: 'none' }).catch(({ code }) => code)

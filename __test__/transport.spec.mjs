@@ -1,28 +1,20 @@
 // The ways between Node and the worker: a socket or pipe, and TCP where there can be none.
 
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 
 import { embed } from '../index.js'
-import { assertGood, node, nothingLeft, until, useRuntime, workers } from './support/runtime.mjs'
+import { assertGood, freshRuntime, node, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
 
 /** Longer than a socket's path may be anywhere, and a name that every file system takes. */
 const LONG_NAME = 'd'.repeat(110)
 
-/** A runtime directory below this file's own. */
-function fresh(name) {
-  const dir = `${runtime}-${name}`
-  after(async () => {
-    await nothingLeft(dir)
-    rmSync(dir, { recursive: true, force: true })
-  })
-  return dir
-}
+const fresh = (name) => freshRuntime(runtime, name)
 
 /** A program that prints the vector of a text, and what lies beside its worker meanwhile. */
 const PRINT = `

@@ -27,8 +27,8 @@ const IDLE_TIMEOUT = '1'
 
 /**
  * Points this process, and all that it starts, to a runtime directory of their own and a cache
- * beside it. After the last
- * test of the file its workers are asked to end, and must leave nothing behind.
+ * beside it. After the last test of the file its workers are asked to end, and must leave nothing
+ * behind.
  */
 export function useRuntime() {
   const dir = mkdtempSync(join(tmpdir(), 'embed-'))
@@ -39,7 +39,19 @@ export function useRuntime() {
   after(async () => {
     for (const pid of workers(dir)) process.kill(pid, 'SIGTERM')
     await nothingLeft(dir)
-    for (const made of [dir, cache]) rmSync(made, { recursive: true, force: true })
+    rmSync(dir, { recursive: true, force: true })
+  })
+  // When the workers of other directories have gone, too, who might still write there.
+  process.once('exit', () => rmSync(cache, { recursive: true, force: true }))
+  return dir
+}
+
+/** Another runtime directory beside a file's own, in which no worker runs yet and nothing may be left. */
+export function freshRuntime(runtime, name) {
+  const dir = `${runtime}-${name}`
+  after(async () => {
+    await nothingLeft(dir)
+    rmSync(dir, { recursive: true, force: true })
   })
   return dir
 }
