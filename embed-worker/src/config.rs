@@ -2,6 +2,20 @@
 
 use std::time::Duration;
 
+/// Bytes of a worker's own memory, unless told otherwise: less than a browser's tab, whatever the model.
+pub const MEMORY_BUDGET: usize = 50_000_000;
+
+/// Most megabytes that a budget may have: more than any machine has.
+pub const MEMORY_BUDGET_MB_MAX: u32 = 1 << 24;
+
+/// Bytes of the program without a model's tables, buffers and texts: its data, the stacks of its
+/// threads, the runtime, figures and logs. Measured: 0.6 MB at rest, and less than 2 with many
+/// connections.
+pub const PROGRAM_BYTES: usize = 2_000_000;
+
+/// Fewest bytes that are kept for texts that wait, and for answers.
+pub const TRAFFIC_BYTES_MIN: usize = 2_000_000;
+
 /// Texts that may wait at once, over all connections.
 pub const QUEUE_JOBS_MAX: usize = 16_384;
 

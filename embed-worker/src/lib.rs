@@ -9,6 +9,7 @@
 //! ```
 
 pub mod batch;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod engine;
