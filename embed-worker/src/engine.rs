@@ -2,9 +2,10 @@
 //!
 //! Synchronous and without I/O after [`Engine::open`]; it knows no queue, no clock and no socket.
 
+mod budget;
+
 use std::path::Path;
 
-use crate::budget::{Budget, MEGABYTE};
 use crate::gguf::{GgufError, GgufFile};
 use crate::kernels::{Isa, Kernels, Workspace};
 use crate::model::pooling::{self, VectorError};
@@ -12,6 +13,7 @@ use crate::model::{Encoder, Hyperparameters, ModelError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use crate::model::TokenBatch;
+pub use budget::{Budget, MEGABYTE, Traffic};
 
 /// How an engine computes; nothing here changes a vector.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,6 @@
 //! ```
 
 pub mod batch;
-pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod engine;

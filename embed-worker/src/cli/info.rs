@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{ComputeArgs, failed, model_path};
 use crate::batch::Failure;
-use crate::budget::{Budget, MEGABYTE};
 use crate::engine::Engine;
+use crate::engine::{Budget, MEGABYTE};
 use crate::gguf::GgufFile;
 
 #[derive(Debug, Args)]

@@ -21,8 +21,8 @@ use clap::{Args, Parser, Subcommand};
 use embed_log::Settings;
 
 use crate::batch::Failure;
-use crate::budget::MEGABYTE;
 use crate::engine::EngineOptions;
+use crate::engine::MEGABYTE;
 use crate::kernels::Isa;
 use crate::{config, threads};
 

@@ -223,7 +223,7 @@ impl AttentionScratch {
     /// up to `tokens` in all, heads being `width` wide.
     pub(super) fn bytes(own: usize, tokens: usize, width: usize) -> usize {
         // What is laid out begins with a pair of blocks.
-        let (keys, values) = laid_out_blocks(width, own + PAIR);
+        let (keys, values) = if own == 0 { (0, 0) } else { laid_out_blocks(width, own + PAIR) };
         let scores = tokens.next_multiple_of(PAIR) * QUERIES * size_of::<f32>();
         (keys + values) * size_of::<[f32; LANES]>() + scores
     }

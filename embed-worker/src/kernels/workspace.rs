@@ -42,12 +42,15 @@ impl Workspace {
         Self { pool, scratch }
     }
 
-    /// Bytes of scratch that one thread comes to for products of up to `tile` tokens and attention over
-    /// up to `tokens` tokens of heads `width` wide. Matrices that are not quantized have up to
-    /// `plain_cols` columns.
-    pub fn thread_bytes(plain_cols: usize, tile: usize, tokens: usize, width: usize) -> usize {
+    /// Bytes of scratch that one thread comes to for products of up to `tile` tokens, with matrices that
+    /// are not quantized of up to `plain_cols` columns, and for attention over up to `tokens` tokens of
+    /// heads `width` wide, of which it lays out up to `own` by itself.
+    pub fn thread_bytes(
+        plain_cols: usize,
+        tile: usize,
+        (own, tokens, width): (usize, usize, usize),
+    ) -> usize {
         let product = tile * (size_of::<Sums>() + SLICE * size_of::<f32>());
-        let own = tile.min(tokens);
         Panels::bytes(plain_cols) + product + AttentionScratch::bytes(own, tokens, width)
     }
 

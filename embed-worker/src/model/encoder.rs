@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::scratch::Scratch;
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Weights};
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, ReadAhead};
 use crate::kernels::{Buffer, Kernels, Matrix, Workspace};
 
 /// Fewest tokens of a share, since each thread unpacks all weights for its own.
@@ -26,6 +26,7 @@ pub struct Encoder {
     hyper: Hyperparameters,
     weights: Weights,
     footprint: Footprint,
+    ahead: ReadAhead,
     /// Bytes that buffers may take.
     memory: usize,
     kernels: Kernels,
@@ -60,10 +61,12 @@ impl Encoder {
     ) -> Result<Self, ModelError> {
         let weights = Weights::find(file, &hyper, vocabulary, kernels)?;
         let footprint = Footprint::new(&hyper, &weights);
+        let ahead = ReadAhead::new(weights.layers());
         Ok(Self {
             hyper,
             weights,
             footprint,
+            ahead,
             memory: usize::MAX,
             kernels,
             workspace,
@@ -129,9 +132,9 @@ impl Encoder {
             return self.forward_shares(batch.ids(), &texts, &shares);
         }
         let tile = self.make_room(Extent::of(&texts));
-        let Self { hyper, weights, kernels, workspace, scratch, .. } = self;
+        let Self { hyper, weights, ahead, kernels, workspace, scratch, .. } = self;
         let (kernels, ids, texts) = (*kernels, batch.ids(), texts.as_slice());
-        Pass { hyper, weights, kernels, workspace, scratch, ids, texts, tile }.run()?;
+        Pass { hyper, weights, ahead, kernels, workspace, scratch, ids, texts, tile }.run()?;
         Ok(&self.scratch.rows[..texts.len() * self.hyper.dimensions])
     }
 
@@ -190,8 +193,9 @@ impl Encoder {
         shares: &[Range<usize>],
     ) -> Result<&[f32], ModelError> {
         self.shares.resize_with(shares.len(), || Mutex::new(Share::new()));
-        let Self { hyper, weights, kernels, workspace, shares: states, rows, .. } = self;
+        let Self { hyper, weights, ahead, kernels, workspace, shares: states, rows, .. } = self;
         let (hyper, weights, kernels, states) = (&*hyper, &*weights, *kernels, &*states);
+        let ahead = &*ahead;
         workspace.each(shares.len(), |index| {
             let mut share = states[index].lock().unwrap_or_else(PoisonError::into_inner);
             let Share { workspace, scratch, outcome } = &mut *share;
@@ -201,7 +205,8 @@ impl Encoder {
             let texts: Vec<Range<usize>> =
                 texts.iter().map(|text| text.start - start..text.end - start).collect();
             let (texts, tile) = (texts.as_slice(), TILE_MAX);
-            let mut pass = Pass { hyper, weights, kernels, workspace, scratch, ids, texts, tile };
+            let mut pass =
+                Pass { hyper, weights, ahead, kernels, workspace, scratch, ids, texts, tile };
             *outcome = pass.run();
         });
         let dimensions = hyper.dimensions;

@@ -23,8 +23,8 @@ pub(super) const TILE_MIN: usize = 32;
 /// Tiles differ by so many tokens; keys are laid out in blocks of as many.
 const TILE_STEP: usize = 16;
 
-/// Systems give memory by pages, of which these are the largest usual ones.
-const PAGE: usize = 16 * 1024;
+/// Systems give memory by pages: of 16 KiB on Apple's processors, of 4 KiB nearly everywhere else.
+const PAGE: usize = if cfg!(target_arch = "aarch64") { 16 * 1024 } else { 4 * 1024 };
 
 /// Buffers of a pass, and of a thread, each of which may waste most of a page.
 const BUFFERS: usize = 24;
@@ -106,7 +106,10 @@ impl Footprint {
         let quantized = QuantizedRows::bytes(rows, taken, self.forms);
         let inner = (self.inner_forms, self.plain_inner);
         let ffn = FeedForwardScratch::bytes(hyper, inner, (rows, texts.min(tile)));
-        let thread = Workspace::thread_bytes(self.plain_cols, rows, longest, heads.width);
+        // A long text that is alone has its keys and values laid out already.
+        let own = if texts == 1 && longest > tile { 0 } else { rows };
+        let attention = (own, longest, heads.width);
+        let thread = Workspace::thread_bytes(self.plain_cols, rows, attention);
         floats * size_of::<f32>()
             + key_values
             + ropes

@@ -22,12 +22,14 @@ use super::pooling::pool;
 use super::scratch::Scratch;
 use super::steps::Steps;
 use super::weights::Weights;
+use crate::gguf::ReadAhead;
 use crate::kernels::{Kernels, Workspace};
 
 /// Some texts on their way through the model.
 pub(super) struct Pass<'a> {
     pub(super) hyper: &'a Hyperparameters,
     pub(super) weights: &'a Weights,
+    pub(super) ahead: &'a ReadAhead,
     pub(super) kernels: Kernels,
     pub(super) workspace: &'a mut Workspace,
     pub(super) scratch: &'a mut Scratch,
@@ -53,6 +55,7 @@ impl Pass<'_> {
             all.iter().filter(|text| !text.is_empty()).cloned().collect();
         self.embed_tokens(&texts)?;
         for index in 0..self.weights.blocks.len() {
+            self.ahead.before(index);
             self.layer(index, &texts)?;
         }
         let pooled = self.pooled().is_some();

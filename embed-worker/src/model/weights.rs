@@ -4,7 +4,7 @@
 
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
-use crate::gguf::Tensor;
+use crate::gguf::{Slice, Tensor};
 use crate::kernels::{self, Kernels, Matrix, NonFiniteWeight, Product};
 
 /// All weights of a model.
@@ -91,16 +91,22 @@ impl Weights {
     /// All matrices that rows of a tile are multiplied with, and whether these rows are the inside of a
     /// feed-forward layer.
     pub(super) fn linears(&self) -> impl Iterator<Item = (bool, &Linear)> {
-        let blocks = self.blocks.iter().flat_map(|block| {
-            let outer = block.qkv().chain([&block.attn_output]).chain(&block.router);
-            let ffn = block.ffn.iter().flat_map(|FeedForward { up, gate, down }| {
-                let outer = [up].into_iter().chain(gate).map(|linear| (false, linear));
-                outer.chain([(true, down)])
-            });
-            outer.map(|linear| (false, linear)).chain(ffn)
-        });
+        let blocks = self.blocks.iter().flat_map(Block::linears);
         let heads = self.dense_heads.iter().flatten().map(|linear| (false, linear));
         blocks.chain(heads)
+    }
+
+    /// Where the matrices of each layer lie.
+    pub(super) fn layers(&self) -> Vec<Vec<Slice>> {
+        let slices = |block: &Block| {
+            let slices = block.linears().map(|(_, linear)| linear.tensor.data().clone());
+            let mut slices: Vec<Slice> = slices.collect();
+            // In the order of the file, and of experts that share a tensor once.
+            slices.sort_by_key(Slice::offset);
+            slices.dedup_by_key(|slice| slice.offset());
+            slices
+        };
+        self.blocks.iter().map(slices).collect()
     }
 
     /// Bytes of what was copied from the file.
@@ -121,6 +127,16 @@ impl Weights {
 }
 
 impl Block {
+    /// Its matrices, and whether they meet the inside of a feed-forward layer.
+    fn linears(&self) -> impl Iterator<Item = (bool, &Linear)> {
+        let outer = self.qkv().chain([&self.attn_output]).chain(&self.router);
+        let ffn = self.ffn.iter().flat_map(|FeedForward { up, gate, down }| {
+            let outer = [up].into_iter().chain(gate).map(|linear| (false, linear));
+            outer.chain([(true, down)])
+        });
+        outer.map(|linear| (false, linear)).chain(ffn)
+    }
+
     /// Queries, keys and values.
     fn qkv(&self) -> impl Iterator<Item = &Linear> {
         std::iter::once(&self.queries).chain(&self.keys_values)

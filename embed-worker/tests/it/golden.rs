@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub(crate) const WORST_SLACK: f64 = 0.0005;
 
 /// The tiny models that are committed, with what each is there for.
-const TINY_MODELS: [&str; 7] = [
+pub(crate) const TINY_MODELS: [&str; 7] = [
     "bert-mean-Q4_0",    // learned positions, mean pooling
     "bert-cls-Q5_K_M",   // CLS pooling, cased, rows of 320: falls back to Q5_1 and Q8_0
     "nomic-bert-Q2_K",   // rotary positions, gate, fused q/k/v; Q2_K, Q3_K, Q6_K

@@ -2,7 +2,10 @@
 //!
 //! What counts is what the system cannot take back: not the model's file, which is mapped.
 
-use crate::config::{PROGRAM_BYTES, TRAFFIC_BYTES_MIN};
+use crate::config::{
+    PROGRAM_BYTES, QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX, TRAFFIC_BYTES_MIN,
+    UNFINISHED_TEXT_BYTES_MAX,
+};
 use crate::model::{Encoder, Extent};
 
 /// Bytes of a megabyte, in which budgets are given.
@@ -17,7 +20,7 @@ pub struct Budget {
     pub fixed_bytes: usize,
     /// What buffers of the largest batch take at the most.
     pub batch_bytes: usize,
-    /// What is left for texts that wait, and for answers.
+    /// What is left for texts that wait.
     pub traffic_bytes: usize,
     /// Tokens of the longest text.
     pub text_tokens_max: usize,
@@ -66,10 +69,65 @@ impl Budget {
         })
     }
 
+    /// How much may wait.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::within(self.traffic_bytes)
+    }
+
     /// The budget in megabytes that would do for a text of `tokens` tokens.
     pub fn megabytes_for(&self, encoder: &Encoder, tokens: usize) -> usize {
         let batch = encoder.batch_bytes(Extent::of_text(tokens)).0;
         (self.fixed_bytes + TRAFFIC_BYTES_MIN + batch).div_ceil(MEGABYTE)
+    }
+}
+
+/// How much may wait at once, over all connections. Answers are not of it: they wait only for who does
+/// not read them, within a limit of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Texts that wait.
+    pub jobs: usize,
+    /// Bytes of them.
+    pub text_bytes: usize,
+    /// Bytes of texts whose last part has not arrived.
+    pub unfinished_bytes: usize,
+}
+
+/// Bytes that a text takes which waits, beside its own.
+const JOB_BYTES: usize = 320;
+
+impl Traffic {
+    /// As much as ever may wait.
+    pub const MOST: Self = Self {
+        jobs: QUEUE_JOBS_MAX,
+        text_bytes: QUEUE_TEXT_BYTES_MAX,
+        unfinished_bytes: UNFINISHED_TEXT_BYTES_MAX,
+    };
+
+    /// What all of it takes at most.
+    pub const fn bytes(self) -> usize {
+        let Self { jobs, text_bytes, unfinished_bytes } = self;
+        jobs * JOB_BYTES + text_bytes + unfinished_bytes
+    }
+
+    /// The same shares of `bytes` bytes.
+    fn within(bytes: usize) -> Self {
+        let scaled = |most: usize| {
+            let share = most as u128 * bytes as u128 / Self::MOST.bytes() as u128;
+            most.min(share as usize)
+        };
+        let Self { jobs, text_bytes, unfinished_bytes } = Self::MOST;
+        Self {
+            jobs: scaled(jobs),
+            text_bytes: scaled(text_bytes),
+            unfinished_bytes: scaled(unfinished_bytes),
+        }
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self::MOST
     }
 }
 
@@ -86,6 +144,16 @@ fn largest(most: usize, fits: impl Fn(&usize) -> bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_wait_stays_within_what_is_left_and_is_never_more_than_ever() {
+        for bytes in [TRAFFIC_BYTES_MIN, 5_000_000, Traffic::MOST.bytes(), usize::MAX] {
+            let traffic = Traffic::within(bytes);
+            assert!(traffic.bytes() <= bytes && traffic.jobs > 0, "{traffic:?}");
+        }
+        assert_eq!(Traffic::within(Traffic::MOST.bytes()), Traffic::MOST);
+        assert_eq!(Traffic::within(usize::MAX), Traffic::MOST);
+    }
 
     #[test]
     fn the_largest_that_fits_is_found_at_every_edge() {
