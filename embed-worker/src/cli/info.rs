@@ -54,7 +54,7 @@ struct Info {
 struct Memory {
     budget_bytes: usize,
     fixed_bytes: usize,
-    largest_batch_bytes: usize,
+    buffers_bytes_max: usize,
     longest_text_tokens: usize,
     /// What a text as long as the context would want.
     context_budget_mb: usize,
@@ -66,7 +66,7 @@ impl Memory {
         Self {
             budget_bytes: bytes,
             fixed_bytes,
-            largest_batch_bytes: batch_bytes,
+            buffers_bytes_max: batch_bytes,
             longest_text_tokens: text_tokens_max,
             context_budget_mb: engine.megabytes_for(engine.info().context_tokens),
         }
@@ -155,12 +155,12 @@ fn write(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
 
 fn write_memory(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
     let mb = |bytes: usize| bytes as f64 / MEGABYTE as f64;
-    let Memory { budget_bytes, fixed_bytes, largest_batch_bytes, .. } = info.memory;
+    let Memory { budget_bytes, fixed_bytes, buffers_bytes_max, .. } = info.memory;
     writeln!(
         out,
-        "  own memory     {:.1} MB for the program and tables, up to {:.1} MB for a batch; budget {:.0} MB",
+        "  own memory     {:.1} MB for the program and tables, up to {:.1} MB for buffers; budget {:.0} MB",
         mb(fixed_bytes),
-        mb(largest_batch_bytes),
+        mb(buffers_bytes_max),
         mb(budget_bytes)
     )?;
     let Memory { longest_text_tokens, context_budget_mb, .. } = info.memory;

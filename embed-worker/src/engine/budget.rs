@@ -18,7 +18,7 @@ pub struct Budget {
     pub bytes: usize,
     /// What the program, the tokenizer's tables and small parts of the model take.
     pub fixed_bytes: usize,
-    /// What buffers of the largest batch take at the most.
+    /// What buffers may take: of the largest batch, and of the one before it, which are kept.
     pub batch_bytes: usize,
     /// What is left for texts that wait.
     pub traffic_bytes: usize,
@@ -57,7 +57,8 @@ impl Budget {
         let batch_tokens_max = most(batch_tokens, several);
         let extents = [Extent::of_text(text_tokens_max), several(batch_tokens_max)];
         let batch_bytes = extents.map(|extent| encoder.batch_bytes(extent).1);
-        let batch_bytes = batch_bytes.into_iter().max().unwrap_or(0).min(free);
+        // Twice, if there is room, so that what is held never has to be given back for what is wanted.
+        let batch_bytes = (2 * batch_bytes.into_iter().max().unwrap_or(0)).min(free);
         let traffic_bytes = bytes - fixed_bytes - batch_bytes;
         Ok(Self {
             bytes,
