@@ -14,8 +14,8 @@ export interface EmbedOptions {
    */
   readonly model?: string
   /**
-   * A text with more tokens than the model's context, or than `EMBED_MEMORY_BUDGET` allows: `false` refuses it with `EMBED_TEXT_TOO_LONG`,
-   * `true` cuts it there. Default: `false`.
+   * A text with more tokens than the model's context, or than `EMBED_MEMORY_BUDGET` allows: `false`
+   * refuses it with `EMBED_TEXT_TOO_LONG`, `true` cuts it there. Default: `false`.
    */
   readonly truncate?: boolean
   /**
