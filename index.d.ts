@@ -14,8 +14,8 @@ export interface EmbedOptions {
    */
   readonly model?: string
   /**
-   * A text with more tokens than the model's context: `false` refuses it with `EMBED_TEXT_TOO_LONG`,
-   * `true` cuts it there. Default: `false`.
+   * A text with more tokens than the model's context, or than `EMBED_MEMORY_BUDGET` allows: `false`
+   * refuses it with `EMBED_TEXT_TOO_LONG`, `true` cuts it there. Default: `false`.
    */
   readonly truncate?: boolean
   /**
@@ -61,7 +61,7 @@ export interface EmbedOptions {
  * | code | meaning |
  * |---|---|
  * | `EMBED_BAD_ARGUMENT` | an argument or option is of the wrong type or out of range (a `TypeError`) |
- * | `EMBED_TEXT_TOO_LONG` | more tokens than the model's context, or more than 1 MiB |
+ * | `EMBED_TEXT_TOO_LONG` | more tokens than the model's context or the memory budget allows, or more than 1 MiB |
  * | `EMBED_MODEL_NOT_FOUND` | there is no file at the model's path |
  * | `EMBED_MODEL_INVALID` | the model file is damaged, or its contents do not fit together |
  * | `EMBED_MODEL_UNSUPPORTED` | the model file is whole, but of a kind that this version cannot run |

@@ -54,15 +54,37 @@ for (const name of ['all-MiniLM-L6-v2', 'bge-base-en-v1.5']) {
   })
 }
 
+/** Narrow, since a vocabulary of 152,000 makes up for it. */
+const NARROW = ['--width', '256', '--heads', '4', '--inner', '256']
+
+for (const name of ['Qwen3-Embedding-0.6B', 'nomic-embed-code']) {
+  test(`a model of the shape of ${name} tells texts apart, with a made vocabulary`, async () => {
+    const model = join(folder, `${name}.gguf`)
+    assertGood(await make(name, ...NARROW, '--layers', '2', model))
+    await assertTellsApart(model, 256)
+  })
+}
+
+test('a model takes the vocabulary of another file, if it is of its kind', async () => {
+  const [other, model] = [join(folder, 'vocabulary.gguf'), join(folder, 'same-vocabulary.gguf')]
+  assertGood(await make('nomic-embed-code', ...NARROW, '--layers', '1', other))
+  assertGood(await make('nomic-embed-code', ...NARROW, '--layers', '1', '--vocabulary', other, model))
+  assert.ok(readFileSync(other).equals(readFileSync(model)))
+  const end = await make('bge-base-en-v1.5', '--vocabulary', other, model)
+  assert.equal(end.code, 1)
+  assert.match(end.stderr, /its vocabulary is of the kind "gpt2"; bert wants "bert"/)
+})
+
 test('the tensors have the types that llama-quantize gives them', async () => {
   const types = async (...args) => {
     const end = await make(...args, join(folder, 'types.gguf'))
     assertGood(end)
     return Object.fromEntries([...end.stderr.matchAll(/^ +(\w+) +(\d+) tensors/gm)].map(([, type, n]) => [type, Number(n)]))
   }
-  const narrow = ['--width', '256', '--heads', '4', '--inner', '256']
   // Twelve layers: the better type for 0, 3, 6, 9, 10 and 11.
-  assert.deepEqual(await types('nomic-embed-text-v1.5', ...narrow), { F32: 51, Q4_K: 48, Q6_K: 13 })
+  assert.deepEqual(await types('nomic-embed-text-v1.5', ...NARROW), { F32: 51, Q4_K: 48, Q6_K: 13 })
+  // 28 layers: the better type for 14 of them and for `output`, the worse for `token_embd`.
+  assert.deepEqual(await types('nomic-embed-code', ...NARROW), { F32: 141, Q4_K: 169, Q6_K: 29 })
   // Rows of 384 are not whole blocks of 256; those of 1,536 are.
   assert.deepEqual(await types('all-MiniLM-L6-v2'), { F32: 64, Q5_0: 28, Q8_0: 3, Q4_K: 4, Q6_K: 2 })
 })
@@ -88,6 +110,8 @@ test('what cannot be made is refused in a sentence', async () => {
     [['all-MiniLM-L6-v2', '--seed', '-1', model], 2, /--seed/],
     [['all-MiniLM-L6-v2', '--layers', '0', model], 2, /^--layers has to be a whole number from 1 to \d+, not "0"/],
     [['all-MiniLM-L6-v2', '--heads', '7', model], 2, /^A width of 384 cannot be shared by 7 heads/],
+    [['nomic-embed-code', '--heads', '7', model], 2, /^7 heads cannot share 4 heads of keys/],
+    [['nomic-embed-code', '--vocabulary', join(folder, 'absent'), model], 1, /absent: cannot be read: ENOENT/],
     [['all-MiniLM-L6-v2', '--depth', '1', model], 2, /--depth/],
     [['all-MiniLM-L6-v2', join(folder, 'absent', 'model.gguf')], 1, /model\.gguf: cannot be written: ENOENT/]
   ]

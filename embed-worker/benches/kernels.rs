@@ -10,7 +10,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embed_worker::kernels::{
     Activations, Attention, Buffer, DType, Epilogue, Forms, Heads, Isa, Kernels, Matrix, Output,
-    Product, QuantizedRows, Sight, Workspace,
+    Product, QuantizedRows, Queries, Seen, Sight, Workspace,
 };
 
 const ROWS: usize = 768;
@@ -76,8 +76,13 @@ fn attention(criterion: &mut Criterion) {
             let qkv: Vec<f32> = (0..tokens * 3 * hidden).map(|i| (i % 13) as f32 * 0.1).collect();
             let mut out = vec![0.0; tokens * hidden];
             group.throughput(Throughput::Elements((2 * tokens * tokens * hidden) as u64));
+            let (rows, stride, before) = (qkv.as_slice(), heads.row_width(), hidden);
+            let queries = Queries { rows, stride, first: 0 };
+            let seen = (Seen::Rows { rows, stride, before }, tokens);
             group.bench_function(BenchmarkId::from_parameter(tokens), |bencher| {
-                bencher.iter(|| kernels.attention(&mut workspace, &qkv, &attention, &mut out));
+                bencher.iter(|| {
+                    kernels.attention(&mut workspace, queries, seen, &attention, &mut out);
+                });
             });
         }
         group.finish();

@@ -2,17 +2,34 @@
 
 use std::time::Duration;
 
+/// Bytes of a worker's own memory, unless told otherwise: less than a browser's tab, whatever the model.
+pub const MEMORY_BUDGET: usize = 50_000_000;
+
+/// Most megabytes that a budget may have: more than any machine has.
+pub const MEMORY_BUDGET_MB_MAX: u32 = 1 << 24;
+
+/// Bytes of the program without a model's tables, buffers and texts: its data, the stacks of its
+/// threads, the runtime, figures and logs. Measured: 0.6 MB at rest, 1 MB at work.
+pub const PROGRAM_BYTES: usize = 1_500_000;
+
+/// Fewest bytes that are kept for texts that wait.
+pub const TRAFFIC_BYTES_MIN: usize = 2_000_000;
+
 /// Texts that may wait at once, over all connections.
 pub const QUEUE_JOBS_MAX: usize = 16_384;
 
 /// Bytes of text that may wait at once, over all connections; a sixth of the worker's memory.
 pub const QUEUE_TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How many of these may be bulk work: the rest is for who waits for an answer.
-pub const QUEUE_BULK_JOBS_MAX: usize = QUEUE_JOBS_MAX / 8 * 7;
+/// How many of `jobs` that may wait may be bulk work: the rest is for who waits for an answer.
+pub const fn bulk_jobs_of(jobs: usize) -> usize {
+    jobs - jobs / 8
+}
 
-/// How many of these bytes may be bulk work's.
-pub const QUEUE_BULK_TEXT_BYTES_MAX: usize = QUEUE_TEXT_BYTES_MAX / 4 * 3;
+/// How many of `bytes` that may wait may be bulk work's.
+pub const fn bulk_text_bytes_of(bytes: usize) -> usize {
+    bytes - bytes / 4
+}
 
 /// Bytes of texts whose last part has not arrived, over all connections.
 pub const UNFINISHED_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -2,6 +2,8 @@
 //!
 //! Synchronous and without I/O after [`Engine::open`]; it knows no queue, no clock and no socket.
 
+mod budget;
+
 use std::path::Path;
 
 use crate::gguf::{GgufError, GgufFile};
@@ -11,6 +13,7 @@ use crate::model::{Encoder, Hyperparameters, ModelError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 pub use crate::model::TokenBatch;
+pub use budget::{Budget, MEGABYTE, Traffic};
 
 /// How an engine computes; nothing here changes a vector.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +22,10 @@ pub struct EngineOptions {
     pub threads: usize,
     /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Most tokens in a batch, if the model's context is not longer than that.
+    /// Most tokens in a batch of several texts.
     pub batch_tokens: usize,
+    /// Bytes that the whole process may have for itself.
+    pub memory_budget: usize,
 }
 
 /// What a model is, for a handshake or a person.
@@ -67,6 +72,30 @@ pub enum EngineError {
         /// The model's limit.
         context_tokens: usize,
     },
+    /// The text has more tokens than the memory budget allows.
+    #[error(
+        "text: has {tokens} tokens, within the memory budget of {budget_mb} MB at most {tokens_max} are; a budget of {wanted_mb} MB would do (`EMBED_MEMORY_BUDGET`, `--memory-budget`), or shorten it or set `truncate`"
+    )]
+    TextBeyondBudget {
+        /// Tokens of the text, special tokens included.
+        tokens: usize,
+        /// Most that the budget allows.
+        tokens_max: usize,
+        /// The budget.
+        budget_mb: usize,
+        /// The budget that would do.
+        wanted_mb: usize,
+    },
+    /// The memory budget is too small for any text.
+    #[error(
+        "memory budget: is {budget_mb} MB, this model needs {wanted_mb} MB for the shortest text; set `EMBED_MEMORY_BUDGET` or `--memory-budget`"
+    )]
+    Budget {
+        /// The budget.
+        budget_mb: usize,
+        /// The budget that would do.
+        wanted_mb: usize,
+    },
     /// The text has no tokens, which only models without special tokens can meet.
     #[error("text: has no tokens, and the model's tokenizer adds none; send one that is not empty")]
     NoTokens,
@@ -95,7 +124,7 @@ pub struct Engine {
     tokenizer: Tokenizer,
     encoder: Encoder,
     summary: ModelSummary,
-    batch_tokens_max: usize,
+    budget: Budget,
 }
 
 impl Engine {
@@ -133,9 +162,18 @@ impl Engine {
         };
         let kernels = Kernels::new(options.isa);
         let workspace = Workspace::new(options.threads);
-        let encoder = Encoder::new(file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
-        let batch_tokens_max = options.batch_tokens.max(summary.context_tokens);
-        Ok(Self { tokenizer, encoder, summary, batch_tokens_max })
+        let mut encoder = Encoder::new(file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
+        let held = tokenizer.private_bytes() + encoder.private_bytes();
+        let tokens = (summary.context_tokens, options.batch_tokens);
+        let budget =
+            Budget::share_out(options.memory_budget, held, &encoder, tokens).map_err(|wanted| {
+                EngineError::Budget {
+                    budget_mb: options.memory_budget / MEGABYTE,
+                    wanted_mb: wanted.div_ceil(MEGABYTE),
+                }
+            })?;
+        encoder.set_memory(budget.batch_bytes);
+        Ok(Self { tokenizer, encoder, summary, budget })
     }
 
     /// What the model is.
@@ -163,9 +201,21 @@ impl Engine {
         self.tokenizer.vocabulary()
     }
 
-    /// Bytes of buffers that the largest batch needs.
-    pub fn batch_bytes_max(&self) -> usize {
-        self.encoder.batch_bytes(self.batch_tokens_max)
+    /// What the memory budget means for this model.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Leaves buffers room for batches of `tokens` tokens, whatever the packer believes.
+    #[cfg(test)]
+    pub(crate) fn set_room(&mut self, tokens: usize) {
+        let extent = crate::model::Extent { texts: tokens, tokens, longest: tokens };
+        self.encoder.set_memory(self.encoder.batch_bytes(extent).0);
+    }
+
+    /// The memory budget in megabytes that would do for a text of `tokens` tokens.
+    pub fn megabytes_for(&self, tokens: usize) -> usize {
+        self.budget.megabytes_for(&self.encoder, tokens)
     }
 
     /// Name of the kernels, for example `x86_64-avx2`.
@@ -178,18 +228,12 @@ impl Engine {
         self.encoder.threads()
     }
 
-    /// Most tokens that one batch may have; never less than the context, so that a text which fits
-    /// no batch does not exist.
-    pub fn batch_tokens_max(&self) -> usize {
-        self.batch_tokens_max
-    }
-
     /// Adds `text` to `batch`.
     ///
     /// # Errors
     ///
-    /// A text beyond the context, unless `truncate`, or one without tokens; the batch is then as it
-    /// was.
+    /// A text beyond the context or the memory budget, unless `truncate`, or one without tokens; the
+    /// batch is then as it was.
     pub fn tokenize(
         &mut self,
         text: &str,
@@ -198,15 +242,25 @@ impl Engine {
     ) -> Result<Tokenized, EngineError> {
         let context_tokens = self.summary.context_tokens;
         batch.push_with(|ids| {
-            let tokens = self.tokenizer.encode(text, context_tokens, ids).tokens;
-            let truncated = tokens > context_tokens;
+            let tokens_max = self.budget.text_tokens_max;
+            let tokens = self.tokenizer.encode(text, tokens_max, ids).tokens;
+            let truncated = tokens > tokens_max;
             if truncated && !truncate {
-                return Err(EngineError::TextTooLong { tokens, context_tokens });
+                return Err(if tokens > context_tokens {
+                    EngineError::TextTooLong { tokens, context_tokens }
+                } else {
+                    EngineError::TextBeyondBudget {
+                        tokens,
+                        tokens_max,
+                        budget_mb: self.budget.bytes / MEGABYTE,
+                        wanted_mb: self.megabytes_for(tokens),
+                    }
+                });
             }
             if tokens == 0 {
                 return Err(EngineError::NoTokens);
             }
-            Ok(Tokenized { tokens: tokens.min(context_tokens), truncated })
+            Ok(Tokenized { tokens: tokens.min(tokens_max), truncated })
         })
     }
 
@@ -218,9 +272,11 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If the batch has more than [`Self::batch_tokens_max`] tokens.
+    /// If the batch is of several texts with more tokens than [`Self::budget`] allows.
     pub fn embed(&mut self, batch: &TokenBatch) -> Result<Rows<'_>, EngineError> {
-        assert!(batch.tokens() <= self.batch_tokens_max, "the packer keeps to the batch's limit");
+        let Budget { batch_tokens_max, .. } = self.budget;
+        let fits = batch.texts() <= 1 || batch.tokens() <= batch_tokens_max;
+        assert!(fits, "the packer keeps to the batch's limit");
         let dimensions = self.summary.dimensions;
         Ok(Rows { rows: self.encoder.forward(batch)?, dimensions })
     }

@@ -1,6 +1,7 @@
 //! Bytes of a model file: whatever they are, opening ends in an error or in a model, and the model
 //! in an error or in a vector of numbers.
 
+use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
 use embed_worker::gguf::GgufFile;
 use embed_worker::kernels::{Isa, Kernels};
@@ -58,7 +59,12 @@ fn tokenize(file: &GgufFile) {
 }
 
 fn embed(file: &GgufFile) {
-    let options = EngineOptions { threads: 1, isa: Isa::best(), batch_tokens: 64 };
+    let options = EngineOptions {
+        threads: 1,
+        isa: Isa::best(),
+        batch_tokens: 64,
+        memory_budget: MEMORY_BUDGET,
+    };
     let vector = Engine::from_gguf(file, "fuzz", &options).and_then(|mut engine| {
         let mut batch = TokenBatch::new();
         engine.tokenize("hello the", true, &mut batch)?;

@@ -4,7 +4,7 @@
 use arbitrary::{Result, Unstructured};
 use embed_worker::kernels::{
     Activation, Activations, Attention, DType, Epilogue, Forms, Heads, Isa, Kernels, Matrix,
-    NonFiniteWeight, Norm, Output, Product, QuantizedRows, Sight, Workspace,
+    NonFiniteWeight, Norm, Output, Product, QuantizedRows, Queries, Seen, Sight, Workspace,
 };
 
 /// Rows of weights at most: two tasks and a tail.
@@ -142,7 +142,10 @@ fn check_rows(input: &mut Unstructured<'_>) -> Result<()> {
             kernels.rope(&mut workspace, &mut qkv, heads, (&angles, &angles));
         }
         let attention = Attention { heads, sight, slopes: &[] };
-        kernels.attention(&mut workspace, &qkv, &attention, &mut out);
+        let (rows, stride, before) = (qkv.as_slice(), heads.row_width(), hidden);
+        let queries = Queries { rows, stride, first: 0 };
+        let seen = (Seen::Rows { rows, stride, before }, tokens);
+        kernels.attention(&mut workspace, queries, seen, &attention, &mut out);
         let attended = bits(&out);
         let (weight, bias) = (&weight, Some(weight.as_slice()));
         let norm = Norm { centred: true, weight, bias, epsilon: 1e-12 };

@@ -54,8 +54,12 @@ impl Failure {
 impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let code = match error {
-            EngineError::TextTooLong { .. } => ErrorCode::TextTooLong,
-            EngineError::Dimensions { .. } | EngineError::NoTokens => ErrorCode::BadArgument,
+            EngineError::TextTooLong { .. } | EngineError::TextBeyondBudget { .. } => {
+                ErrorCode::TextTooLong
+            }
+            EngineError::Dimensions { .. } | EngineError::NoTokens | EngineError::Budget { .. } => {
+                ErrorCode::BadArgument
+            }
             EngineError::Vector(_) => ErrorCode::ModelInvalid,
             EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error)) => {
                 code_of_file(error)

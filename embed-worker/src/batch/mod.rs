@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use embed_protocol::stats::QueueStats;
 
 use crate::engine::Engine;
+use crate::engine::Traffic;
 
 pub(crate) use job::sentence;
 pub use job::{Answer, CancelFlag, Failure, Job, Reply};
@@ -37,6 +38,7 @@ pub struct Batcher {
     counters: Arc<Counters>,
     /// Threads that compute.
     threads: usize,
+    traffic: Traffic,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,7 +49,8 @@ impl Batcher {
     ///
     /// The system has no more threads.
     pub fn start(engine: Engine, check: Check) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::default());
+        let traffic = engine.budget().traffic();
+        let queue = Arc::new(Queue::new(traffic));
         let counters = Arc::new(Counters::default());
         let threads = engine.threads();
         let thread = {
@@ -56,7 +59,7 @@ impl Batcher {
                 .name("compute-0".into())
                 .spawn(move || run::run(engine, &queue, &counters, &check))?
         };
-        Ok(Self { queue, counters, threads, thread: Some(thread) })
+        Ok(Self { queue, counters, threads, traffic, thread: Some(thread) })
     }
 
     /// Takes a job, or gives it back at once with the reason.
@@ -71,6 +74,11 @@ impl Batcher {
     /// What has been done since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How much may wait, in the queue and before it.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// What waits, lane by lane.

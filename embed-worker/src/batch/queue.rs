@@ -8,9 +8,8 @@ use embed_protocol::{ErrorCode, Priority};
 
 use super::job::{Failure, Job};
 use super::lane::Lane;
-use crate::config::{
-    QUEUE_BULK_JOBS_MAX, QUEUE_BULK_TEXT_BYTES_MAX, QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX,
-};
+use crate::config::{bulk_jobs_of, bulk_text_bytes_of};
+use crate::engine::Traffic;
 
 /// A job that was not taken, and why.
 #[derive(Debug)]
@@ -27,6 +26,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Signalled when a job came or the queue was closed.
     changed: Condvar,
+    most: Traffic,
 }
 
 #[derive(Debug, Default)]
@@ -41,10 +41,15 @@ struct State {
 }
 
 impl Queue {
+    /// A queue in which no more waits than `most`.
+    pub(super) fn new(most: Traffic) -> Self {
+        Self { most, ..Self::default() }
+    }
+
     /// Takes `job` if there is room.
     pub(super) fn push(&self, job: Job) -> Result<(), Box<Rejected>> {
         let mut state = self.state();
-        if let Some(failure) = state.refusal(job.priority(), job.text.len()) {
+        if let Some(failure) = state.refusal(self.most, job.priority(), job.text.len()) {
             return Err(Box::new(Rejected { job, failure }));
         }
         state.text_bytes += job.text.len();
@@ -144,21 +149,22 @@ impl State {
     }
 
     /// Why a text of `bytes` bytes cannot be taken, if it cannot.
-    fn refusal(&self, lane: Priority, bytes: usize) -> Option<Failure> {
+    fn refusal(&self, most: Traffic, lane: Priority, bytes: usize) -> Option<Failure> {
         if self.closed {
             return Some(Failure::shutting_down());
         }
         // An interactive text finds room however much bulk work waits.
         let (jobs_max, bytes_max) = match lane {
-            Priority::Interactive => (QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX),
-            Priority::Bulk => (QUEUE_BULK_JOBS_MAX, QUEUE_BULK_TEXT_BYTES_MAX),
+            Priority::Interactive => (most.jobs, most.text_bytes),
+            Priority::Bulk => (bulk_jobs_of(most.jobs), bulk_text_bytes_of(most.text_bytes)),
         };
         let jobs = self.interactive.len() + self.bulk.len();
         if jobs >= jobs_max {
             let message = format!("queue: holds {jobs} texts, at most {jobs_max} may wait");
             return Some(Failure::new(ErrorCode::Overloaded, message));
         }
-        if self.text_bytes + bytes > bytes_max {
+        // One that is alone is taken whatever its length, or it could never be.
+        if self.text_bytes > 0 && self.text_bytes + bytes > bytes_max {
             let message = format!(
                 "queue: holds {} bytes of text, {bytes} more would pass the limit of {bytes_max}",
                 self.text_bytes
@@ -173,9 +179,13 @@ impl State {
 mod tests {
     use super::*;
     use crate::batch::{CancelFlag, Reply};
+    use crate::config::{QUEUE_JOBS_MAX, QUEUE_TEXT_BYTES_MAX};
     use embed_protocol::EmbedParams;
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
+
+    const BULK_JOBS: usize = bulk_jobs_of(QUEUE_JOBS_MAX);
+    const BULK_TEXT_BYTES: usize = bulk_text_bytes_of(QUEUE_TEXT_BYTES_MAX);
 
     type Outcomes = mpsc::Receiver<Result<crate::batch::Answer, Failure>>;
 
@@ -223,11 +233,11 @@ mod tests {
             let message = rejected.failure.message;
             assert!(message.contains(&most.to_string()), "{message}");
         };
-        for _ in 0..QUEUE_BULK_JOBS_MAX {
+        for _ in 0..BULK_JOBS {
             queue.push(job("", Priority::Bulk).0).expect("room");
         }
-        refused(Priority::Bulk, QUEUE_BULK_JOBS_MAX);
-        for _ in QUEUE_BULK_JOBS_MAX..QUEUE_JOBS_MAX {
+        refused(Priority::Bulk, BULK_JOBS);
+        for _ in BULK_JOBS..QUEUE_JOBS_MAX {
             queue.push(job("", Priority::Interactive).0).expect("room kept for it");
         }
         refused(Priority::Interactive, QUEUE_JOBS_MAX);
@@ -239,19 +249,33 @@ mod tests {
     fn bytes_are_counted_in_and_out_and_some_are_kept_for_who_waits() {
         let queue = Queue::default();
         let of_bytes = |bytes: usize| "x".repeat(bytes);
-        let third = of_bytes(QUEUE_BULK_TEXT_BYTES_MAX / 3);
+        let third = of_bytes(BULK_TEXT_BYTES / 3);
         for _ in 0..3 {
             queue.push(job(&third, Priority::Bulk).0).expect("room");
         }
         let rejected = queue.push(job("x", Priority::Bulk).0).expect_err("full");
         assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
-        let kept = of_bytes(QUEUE_TEXT_BYTES_MAX - QUEUE_BULK_TEXT_BYTES_MAX);
+        let kept = of_bytes(QUEUE_TEXT_BYTES_MAX - BULK_TEXT_BYTES);
         queue.push(job(&kept, Priority::Interactive).0).expect("room kept for it");
         let rejected = queue.push(job("x", Priority::Interactive).0).expect_err("full");
         assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
         queue.push(job("", Priority::Interactive).0).expect("an empty text has no bytes");
         queue.pop(Priority::Bulk).expect("a job");
         queue.push(job(&third, Priority::Interactive).0).expect("room again");
+    }
+
+    #[test]
+    fn a_queue_of_little_memory_takes_less_but_a_text_that_is_alone_always() {
+        let most = Traffic { jobs: 16, text_bytes: 16, ..Traffic::MOST };
+        let queue = Queue::new(most);
+        queue.push(job(&"x".repeat(1000), Priority::Bulk).0).expect("alone");
+        let rejected = queue.push(job("x", Priority::Interactive).0).expect_err("full");
+        assert_eq!(rejected.failure.code, ErrorCode::Overloaded);
+        queue.pop(Priority::Bulk).expect("a job");
+        for _ in 0..bulk_jobs_of(16) {
+            queue.push(job("", Priority::Bulk).0).expect("room");
+        }
+        assert!(queue.push(job("", Priority::Bulk).0).is_err());
     }
 
     #[test]

@@ -103,9 +103,10 @@ impl<'a> Compute<'a> {
     /// Interactive jobs alone if there are any, else bulk jobs; as many as fit.
     fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
-        self.fill(Priority::Interactive, BATCH_TOKENS, now, &mut jobs);
+        let most = self.engine.budget().batch_tokens_max;
+        self.fill(Priority::Interactive, BATCH_TOKENS.min(most), now, &mut jobs);
         if jobs.is_empty() {
-            let tokens_max = self.pace.bulk_tokens(now);
+            let tokens_max = self.pace.bulk_tokens(now).min(most);
             self.fill(Priority::Bulk, tokens_max, now, &mut jobs);
         } else {
             self.pace.interactive(now);
@@ -236,19 +237,24 @@ mod tests {
 
     use super::*;
     use crate::batch::{CancelFlag, Reply};
-    use crate::config::BATCH_TOKENS_MIN;
+    use crate::config::{BATCH_TOKENS_MIN, MEMORY_BUDGET};
     use crate::engine::EngineOptions;
     use crate::kernels::Isa;
 
     type Outcome = Result<Answer, Failure>;
 
-    /// An engine of that many tokens. One of fewer than the packer's own limit panics at a batch of
-    /// more.
-    fn engine(batch_tokens: usize) -> Engine {
+    /// An engine whose buffers have room for that many tokens. With less than the packer reckons with it
+    /// panics at a batch of more.
+    fn engine(tokens: usize) -> Engine {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hostile/ok-bert.gguf");
-        let options = EngineOptions { threads: 2, isa: Isa::best(), batch_tokens };
-        let engine = Engine::open(&model, &options).expect("a sound model");
-        assert_eq!(engine.batch_tokens_max(), batch_tokens);
+        let options = EngineOptions {
+            threads: 2,
+            isa: Isa::best(),
+            batch_tokens: BATCH_TOKENS,
+            memory_budget: MEMORY_BUDGET,
+        };
+        let mut engine = Engine::open(&model, &options).expect("a sound model");
+        engine.set_room(tokens);
         engine
     }
 

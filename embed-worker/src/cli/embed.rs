@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::{ComputeArgs, failed, model_path};
 use crate::batch::Failure;
-use crate::config::BATCH_TOKENS;
 use crate::engine::{Engine, TokenBatch, Tokenized, check_dimensions};
 
 #[derive(Debug, Args)]
@@ -143,7 +142,8 @@ impl<W: Write> Writer<'_, W> {
         self.ids.clear();
         let tokenized = self.engine.tokenize(text, self.args.truncate, &mut self.ids);
         if tokenized.is_ok() {
-            if self.batch.tokens() + self.ids.tokens() > BATCH_TOKENS {
+            let most = self.engine.budget().batch_tokens_max;
+            if self.batch.tokens() + self.ids.tokens() > most {
                 self.flush()?;
             }
             self.batch.push(self.ids.ids());

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{ComputeArgs, failed, model_path};
 use crate::batch::Failure;
 use crate::engine::Engine;
+use crate::engine::{Budget, MEGABYTE};
 use crate::gguf::GgufFile;
 
 #[derive(Debug, Args)]
@@ -43,9 +44,33 @@ struct Info {
     tokenizer: &'static str,
     vocabulary: usize,
     tensor_types: BTreeMap<String, TensorTypes>,
-    private_bytes_largest_batch: usize,
+    memory: Memory,
     kernels: String,
     fingerprint: String,
+}
+
+/// What the memory budget means for this model.
+#[derive(Serialize)]
+struct Memory {
+    budget_bytes: usize,
+    fixed_bytes: usize,
+    buffers_bytes_max: usize,
+    longest_text_tokens: usize,
+    /// What a text as long as the context would want.
+    context_budget_mb: usize,
+}
+
+impl Memory {
+    fn of(engine: &Engine) -> Self {
+        let Budget { bytes, fixed_bytes, batch_bytes, text_tokens_max, .. } = *engine.budget();
+        Self {
+            budget_bytes: bytes,
+            fixed_bytes,
+            buffers_bytes_max: batch_bytes,
+            longest_text_tokens: text_tokens_max,
+            context_budget_mb: engine.megabytes_for(engine.info().context_tokens),
+        }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -81,7 +106,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         tokenizer: engine.tokenizer_kind(),
         vocabulary: engine.vocabulary(),
         tensor_types,
-        private_bytes_largest_batch: engine.batch_bytes_max(),
+        memory: Memory::of(&engine),
         kernels: engine.kernels(),
         fingerprint: summary.fingerprint.clone(),
         file: model,
@@ -123,11 +148,25 @@ fn write(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
     for (dtype, TensorTypes { tensors, bytes }) in &info.tensor_types {
         writeln!(out, "  {dtype:14} {tensors} tensors, {:.1} MiB", mib(*bytes))?;
     }
-    writeln!(
-        out,
-        "  own memory     {:.1} MiB for the largest batch, beside some 4 MiB for the program",
-        mib(info.private_bytes_largest_batch)
-    )?;
+    write_memory(out, info)?;
     writeln!(out, "  kernels        {}", info.kernels)?;
     writeln!(out, "  fingerprint    {}", info.fingerprint)
+}
+
+fn write_memory(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
+    let mb = |bytes: usize| bytes as f64 / MEGABYTE as f64;
+    let Memory { budget_bytes, fixed_bytes, buffers_bytes_max, .. } = info.memory;
+    writeln!(
+        out,
+        "  own memory     {:.1} MB for the program and tables, up to {:.1} MB for buffers; budget {:.0} MB",
+        mb(fixed_bytes),
+        mb(buffers_bytes_max),
+        mb(budget_bytes)
+    )?;
+    let Memory { longest_text_tokens, context_budget_mb, .. } = info.memory;
+    write!(out, "  longest text   {longest_text_tokens} tokens")?;
+    if longest_text_tokens < info.context_tokens {
+        write!(out, " in this budget; a text as long as the context wants {context_budget_mb} MB")?;
+    }
+    writeln!(out)
 }

@@ -22,6 +22,7 @@ use embed_log::Settings;
 
 use crate::batch::Failure;
 use crate::engine::EngineOptions;
+use crate::engine::MEGABYTE;
 use crate::kernels::Isa;
 use crate::{config, threads};
 
@@ -65,7 +66,13 @@ struct ComputeArgs {
     /// Instruction set of the kernels [default: the best that this processor has]
     #[arg(long, env = "EMBED_ISA", value_name = "NAME", value_parser = isa)]
     isa: Option<Isa>,
+    /// Megabytes that the whole process may have for itself; the mapped model is the system's
+    #[arg(long, env = "EMBED_MEMORY_BUDGET", value_name = "MB", default_value_t = MEMORY_BUDGET_MB, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::MEMORY_BUDGET_MB_MAX)))]
+    memory_budget: u32,
 }
+
+/// The default, in the unit of the option.
+const MEMORY_BUDGET_MB: u32 = (config::MEMORY_BUDGET / MEGABYTE) as u32;
 
 fn isa(name: &str) -> Result<Isa, crate::kernels::IsaError> {
     Isa::by_name(name)
@@ -77,6 +84,7 @@ impl ComputeArgs {
             threads: self.threads.map_or_else(threads::physical_cores, usize::from),
             isa: self.isa.unwrap_or_else(Isa::best),
             batch_tokens: config::BATCH_TOKENS,
+            memory_budget: self.memory_budget as usize * MEGABYTE,
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::{ComputeArgs, complain, failed, model_path};
 use crate::batch::{Batcher, Check, Failure, sentence};
 use crate::config::IDLE_TIMEOUT;
+use crate::engine::{Budget, MEGABYTE};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
@@ -106,7 +107,15 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     leave_card(&endpoint, &model);
     let (engine, watch, unsound) =
         open(&model, args).map_err(|failure| of_file(&model, failure))?;
-    tracing::info!(model = %model.display(), kernels = engine.kernels(), "model opened");
+    let Budget { bytes, text_tokens_max, batch_tokens_max, .. } = *engine.budget();
+    tracing::info!(
+        model = %model.display(),
+        kernels = engine.kernels(),
+        budget_mb = bytes / MEGABYTE,
+        text_tokens_max,
+        batch_tokens_max,
+        "model opened"
+    );
     let hello = hello(&engine);
     let batcher = Batcher::start(engine, check(&watch)).map_err(|error| unavailable(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

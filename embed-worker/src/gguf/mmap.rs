@@ -85,6 +85,14 @@ impl Slice {
         &self.map.bytes()[self.start..self.end]
     }
 
+    /// Asks the system to read the range, which is about to be used, if it has not. It may do so or not.
+    pub fn will_need(&self) {
+        #[cfg(unix)]
+        if let Map::Mapped { map, .. } = &*self.map {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, self.start, self.end - self.start);
+        }
+    }
+
     /// Where the range starts in the file.
     pub fn offset(&self) -> usize {
         self.start

@@ -7,6 +7,7 @@
 //! bytes say, opening ends in a value or in an error that names the place. Knows nothing about
 //! what keys and tensors mean, but for `general.alignment`.
 
+mod ahead;
 mod error;
 mod metadata;
 mod mmap;
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::kernels::DType;
 
+pub use ahead::ReadAhead;
 pub use error::GgufError;
 pub use mmap::Slice;
 pub use source::{FileChanged, FileIdentity, SourceFile};

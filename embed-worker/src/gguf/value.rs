@@ -178,6 +178,11 @@ pub struct StringArray {
 }
 
 impl StringArray {
+    /// Bytes that are held beside the map.
+    pub fn private_bytes(&self) -> usize {
+        size_of_val(&*self.starts)
+    }
+
     pub(super) fn new(key: &str, array: Array) -> Result<Self, GgufError> {
         let wrong_type = |found: String| GgufError::WrongType {
             key: key.to_owned(),

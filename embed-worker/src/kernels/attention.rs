@@ -1,14 +1,16 @@
 //! Attention within one text: `softmax(q · k^T * scale) · v`, every token with those that it sees.
 //!
-//! A task is one head and some queries. It lays out the head's keys by element and its values by
-//! token, as far as its queries see, so that both products run over whole registers, and keeps no
-//! more scores than its few queries have. Two registers of keys or values go over six queries at once:
+//! A task is one head and some queries. Keys lie by element and values by token, so that both products
+//! run over whole registers, and no more scores are kept than a few queries have. For a short text a
+//! task lays them out by itself, as far as its queries see; those of a long one are laid out once, as
+//! they are made, for all tasks ([`KeyValues`]). Two registers of keys or values go over six queries at once:
 //! the load units would else be as busy as the multipliers. Sums run over elements, then over tokens,
 //! in their order.
 
 use std::ops::Range;
 
 use super::Kernels;
+use super::buffer::Buffer;
 use super::math::exp;
 use super::memory::{Cell, SharedOut};
 use super::simd::{LANES, Op, Simd, dispatch};
@@ -30,7 +32,7 @@ const PAIR: usize = 2 * LANES;
 ///
 /// Where there are fewer keys than queries, neighbouring queries share them (grouped-query attention,
 /// Ainslie et al. 2023, arXiv 2305.13245).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     /// Heads of queries.
     pub queries: usize,
@@ -49,6 +51,16 @@ impl Heads {
     /// Elements of all keys, or of all values, of a token.
     pub const fn key_width(self) -> usize {
         self.keys * self.width
+    }
+
+    /// The queries alone, as the heads of rows that have nothing else.
+    pub const fn queries_alone(self) -> Self {
+        Self { keys: 0, ..self }
+    }
+
+    /// The keys and values alone, as the heads of rows that have nothing else.
+    pub const fn keys_alone(self) -> Self {
+        Self { queries: 0, ..self }
     }
 
     /// Elements of a token's row.
@@ -93,33 +105,140 @@ pub struct Attention<'a> {
     pub slopes: &'a [f32],
 }
 
+/// Rows of queries of one text.
+#[derive(Clone, Copy, Debug)]
+pub struct Queries<'a> {
+    /// The rows, each beginning with its queries, head after head.
+    pub rows: &'a [f32],
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// Where the first of them stands in its text.
+    pub first: usize,
+}
+
+/// The keys and values of all tokens of one text.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// Row by row.
+    Rows {
+        /// The rows; in each stand keys, then values, head after head.
+        rows: &'a [f32],
+        /// Elements from one row to the next.
+        stride: usize,
+        /// Elements of a row before its keys.
+        before: usize,
+    },
+    /// As tasks want them.
+    Laid(&'a KeyValues),
+}
+
+/// The keys and values of a text, laid out tile by tile.
+#[derive(Debug, Default)]
+pub struct KeyValues {
+    /// By head, block of 16 tokens and element; an even number of blocks.
+    keys: Buffer<[f32; LANES]>,
+    /// By head, block of 16 elements and token.
+    values: Buffer<[f32; LANES]>,
+    heads: Heads,
+    tokens: usize,
+    tile: usize,
+}
+
+impl KeyValues {
+    /// Bytes for a text of `tokens` tokens.
+    pub fn bytes(heads: Heads, tokens: usize) -> usize {
+        let (keys, values) = laid_out_blocks(heads.width, tokens);
+        heads.keys * (keys + values) * size_of::<[f32; LANES]>()
+    }
+
+    /// Bytes that are held.
+    pub fn held_bytes(&self) -> usize {
+        self.keys.bytes() + self.values.bytes()
+    }
+
+    /// Makes room for a text of `tokens` tokens that come in tiles of `tile`, the last one maybe of
+    /// fewer.
+    ///
+    /// # Panics
+    ///
+    /// If `tile` is no multiple of 16.
+    pub fn reset(&mut self, heads: Heads, tokens: usize, tile: usize) {
+        assert!(tile.is_multiple_of(LANES), "a tile is of whole blocks");
+        (self.heads, self.tokens, self.tile) = (heads, tokens, tile);
+        let (keys, values) = laid_out_blocks(heads.width, tokens);
+        self.keys.grow(heads.keys * keys);
+        self.values.grow(heads.keys * values);
+    }
+
+    /// Gives all memory back.
+    pub fn release(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Tokens of the text.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Those of head `head`.
+    fn laid(&self, head: usize) -> Laid<'_> {
+        let (keys, values) = laid_out_blocks(self.heads.width, self.tokens);
+        Laid {
+            keys: &self.keys[head * keys..][..keys],
+            values: &self.values[head * values..][..values],
+            start: 0,
+            tokens: self.tokens,
+        }
+    }
+}
+
+/// Blocks of 16 floats in which the keys, and the values, of one head are laid out.
+fn laid_out_blocks(width: usize, tokens: usize) -> (usize, usize) {
+    (tokens.next_multiple_of(PAIR) / LANES * width, width.div_ceil(LANES) * tokens)
+}
+
+/// The keys and values of one head, laid out.
+struct Laid<'a> {
+    /// By block of 16 tokens and element.
+    keys: &'a [[f32; LANES]],
+    /// By block of 16 elements and token.
+    values: &'a [[f32; LANES]],
+    /// The first token that is laid out: the first of a pair of blocks.
+    start: usize,
+    /// How many are.
+    tokens: usize,
+}
+
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(super) struct AttentionScratch {
-    /// Keys by block of 16 tokens and element: `[tokens / 16, head_dim]`, an even number of blocks.
-    keys: Vec<[f32; LANES]>,
-    /// Values by block of 16 elements and token: `[head_dim / 16, tokens]`.
-    values: Vec<[f32; LANES]>,
+    keys: Buffer<[f32; LANES]>,
+    values: Buffer<[f32; LANES]>,
     /// Scores of some queries: `[tokens / 16, QUERIES]`, an even number of blocks.
-    scores: Vec<[[f32; LANES]; QUERIES]>,
+    scores: Buffer<[[f32; LANES]; QUERIES]>,
 }
 
 impl AttentionScratch {
-    /// Bytes for a text of `tokens` tokens and heads `head_dim` wide.
-    pub(super) fn bytes(tokens: usize, head_dim: usize) -> usize {
-        let tokens = tokens.next_multiple_of(PAIR);
-        let head_dim = head_dim.next_multiple_of(LANES);
-        (2 * tokens * head_dim + tokens * QUERIES) * size_of::<f32>()
+    /// Bytes for texts of up to `own` tokens whose keys and values a task lays out by itself, and of
+    /// up to `tokens` in all, heads being `width` wide.
+    pub(super) fn bytes(own: usize, tokens: usize, width: usize) -> usize {
+        // What is laid out begins with a pair of blocks.
+        let (keys, values) = if own == 0 { (0, 0) } else { laid_out_blocks(width, own + PAIR) };
+        let scores = tokens.next_multiple_of(PAIR) * QUERIES * size_of::<f32>();
+        (keys + values) * size_of::<[f32; LANES]>() + scores
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.keys.bytes() + self.values.bytes() + self.scores.bytes()
     }
 }
 
 impl Kernels {
-    /// Attention of one text.
+    /// Attention of some tokens of one text of `tokens` tokens.
     ///
     /// # Shapes
     ///
-    /// `qkv` is `[tokens, row_width]` of the heads, `out` is `[tokens, query_width]`. Scores are scaled
-    /// by `1 / sqrt(width)`.
+    /// `out` is `[rows of queries, query_width]`. Scores are scaled by `1 / sqrt(width)`.
     ///
     /// # Panics
     ///
@@ -127,18 +246,22 @@ impl Kernels {
     pub fn attention(
         self,
         workspace: &mut Workspace,
-        qkv: &[f32],
+        queries: Queries<'_>,
+        (seen, tokens): (Seen<'_>, usize),
         attention: &Attention<'_>,
         out: &mut [f32],
     ) {
         let Attention { heads, slopes, .. } = *attention;
         assert!(heads.queries.is_multiple_of(heads.keys), "as many queries to each key");
         assert!(slopes.is_empty() || slopes.len() == heads.queries, "one slope a head");
-        let hidden = heads.query_width();
-        let tokens = out.len() / hidden;
-        let text = Text { qkv, attention, tokens };
-        let out = SharedOut::new(out, (tokens, hidden, hidden), (TASK_QUERIES, heads.width));
-        let tasks = heads.queries * tokens.div_ceil(TASK_QUERIES);
+        let width = heads.query_width();
+        let rows = out.len() / width;
+        assert!(queries.first + rows <= tokens, "the queries are of this text");
+        let laid = matches!(seen, Seen::Laid(laid) if laid.heads == heads && laid.tokens == tokens);
+        assert!(laid || matches!(seen, Seen::Rows { .. }), "what is laid out is this text");
+        let text = Text { queries, seen, tokens, attention };
+        let out = SharedOut::new(out, (rows, width, width), (TASK_QUERIES, heads.width));
+        let tasks = heads.queries * rows.div_ceil(TASK_QUERIES);
         let failed: Vec<()> = workspace.run(tasks, |task, scratch| {
             let (chunk, head) = (task / heads.queries, task % heads.queries);
             if let Some(out) = out.take(chunk, head) {
@@ -149,39 +272,50 @@ impl Kernels {
         });
         debug_assert!(failed.is_empty());
     }
+
+    /// Lays out the keys and values of tile `tile` of a text, of which a row of `rows` has first all
+    /// keys, then all values.
+    ///
+    /// # Panics
+    ///
+    /// If the text has no such tile, or not of so many rows.
+    pub fn lay_out(self, workspace: &mut Workspace, rows: &[f32], tile: usize, to: &mut KeyValues) {
+        let Heads { keys: heads, width, .. } = to.heads;
+        let (stride, tokens) = (2 * heads * width, to.tokens);
+        let count = rows.len() / stride;
+        assert!(count == to.tile.min(tokens - tile * to.tile), "the rows are that tile");
+        let (keys, values) = laid_out_blocks(width, tokens);
+        let blocks = to.tile / LANES * width;
+        let keys = SharedOut::new(&mut to.keys, (heads, keys, keys), (1, blocks));
+        let (lines, shape) = (width.div_ceil(LANES), heads * values / tokens);
+        let values = SharedOut::new(&mut to.values, (shape, tokens, tokens), (lines, to.tile));
+        workspace.each(heads, |head| {
+            let (Some(mut keys), Some(values)) = (keys.take(head, tile), values.take(head, tile))
+            else {
+                return;
+            };
+            let [key, value] = [head * width, (heads + head) * width];
+            let rows = |first| Rows { rows, stride, first, count, width };
+            dispatch(self.isa, LayKeys { rows: rows(key), to: keys.row_mut(0) });
+            dispatch(self.isa, LayValues { rows: rows(value), to: values });
+        });
+    }
 }
 
-/// Queries, keys and values of one text.
+/// One text.
 struct Text<'a> {
-    qkv: &'a [f32],
-    attention: &'a Attention<'a>,
+    queries: Queries<'a>,
+    seen: Seen<'a>,
     tokens: usize,
+    attention: &'a Attention<'a>,
 }
 
 impl Text<'_> {
-    /// One head's part of a token's row, `[width]`.
+    /// Head `head` of row `row` of the queries, `[width]`.
     #[inline(always)]
-    fn part(&self, token: usize, first: usize, head: usize) -> &[f32] {
-        let heads = self.attention.heads;
-        &self.qkv[token * heads.row_width() + first + head * heads.width..][..heads.width]
-    }
-
-    #[inline(always)]
-    fn query(&self, token: usize, head: usize) -> &[f32] {
-        self.part(token, 0, head)
-    }
-
-    /// The key that the queries of head `head` meet.
-    #[inline(always)]
-    fn key(&self, token: usize, head: usize) -> &[f32] {
-        self.part(token, self.attention.heads.query_width(), self.shared(head))
-    }
-
-    /// The value that the queries of head `head` gather.
-    #[inline(always)]
-    fn value(&self, token: usize, head: usize) -> &[f32] {
-        let heads = self.attention.heads;
-        self.part(token, heads.query_width() + heads.key_width(), self.shared(head))
+    fn query(&self, row: usize, head: usize) -> &[f32] {
+        let width = self.attention.heads.width;
+        &self.queries.rows[row * self.queries.stride + head * width..][..width]
     }
 
     /// The head of keys and values that belongs to head `head` of queries.
@@ -189,6 +323,24 @@ impl Text<'_> {
     fn shared(&self, head: usize) -> usize {
         let Heads { queries, keys, .. } = self.attention.heads;
         head / (queries / keys)
+    }
+}
+
+/// One head's part of some rows: of keys, or of values.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    rows: &'a [f32],
+    stride: usize,
+    /// The first element of the first part.
+    first: usize,
+    count: usize,
+    width: usize,
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn part(&self, row: usize) -> &[f32] {
+        &self.rows[row * self.stride + self.first..][..self.width]
     }
 }
 
@@ -208,9 +360,37 @@ impl Op for Head<'_, '_> {
     fn run<S: Simd>(mut self, simd: S) {
         let (text, sight) = (self.text, self.text.attention.sight);
         let first = self.chunk * TASK_QUERIES;
-        let seen = sight.of(&(first..first + self.out.rows()), text.tokens);
-        lay_out(simd, text, self.head, &seen, self.scratch);
+        let place = text.queries.first + first;
+        let seen = sight.of(&(place..place + self.out.rows()), text.tokens);
         let AttentionScratch { keys, values, scores } = self.scratch;
+        let shared = text.shared(self.head);
+        let laid = match text.seen {
+            Seen::Laid(laid) => laid.laid(shared),
+            Seen::Rows { rows, stride, before } => {
+                let Heads { keys: heads, width, .. } = text.attention.heads;
+                // From the first of a pair of blocks on, so that it does not matter which queries are
+                // in a task.
+                let start = seen.start / PAIR * PAIR;
+                let count = seen.end - start;
+                let of = |head: usize| Rows {
+                    rows,
+                    stride,
+                    first: start * stride + before + head * width,
+                    count,
+                    width,
+                };
+                let (n_keys, n_values) = laid_out_blocks(width, count);
+                keys.grow(n_keys);
+                values.grow(n_values);
+                lay_keys(simd, &of(shared), &mut keys[..n_keys]);
+                for (block, values) in values[..n_values].chunks_exact_mut(count).enumerate() {
+                    lay_values(simd, &of(heads + shared), block, values);
+                }
+                let (keys, values) = (&keys[..n_keys], &values[..n_values]);
+                Laid { keys, values, start, tokens: count }
+            }
+        };
+        scores.grow((seen.end - laid.start).next_multiple_of(PAIR) / LANES);
         let width = text.attention.heads.width;
         let mut query = 0;
         while query < self.out.rows() {
@@ -220,20 +400,20 @@ impl Op for Head<'_, '_> {
             let mut queries = [&[] as &[f32]; QUERIES];
             let mut places = [0; QUERIES];
             for index in 0..QUERIES {
-                let token = first + query + index.min(count - 1);
-                (queries[index], places[index]) = (text.query(token, self.head), token);
+                let row = first + query + index.min(count - 1);
+                (queries[index], places[index]) =
+                    (text.query(row, self.head), text.queries.first + row);
             }
             // What these queries see begins with a pair of blocks among what is laid out.
             let group = sight.of(&(places[0]..places[QUERIES - 1] + 1), text.tokens);
-            let skipped = (group.start - seen.start) / PAIR * PAIR;
-            let (start, len) = (seen.start + skipped, group.end - seen.start - skipped);
+            let skipped = (group.start - laid.start) / PAIR * PAIR;
+            let (start, len) = (laid.start + skipped, group.end - laid.start - skipped);
             let scores = &mut scores[..len.div_ceil(PAIR) * 2];
-            score(simd, &queries, &keys[skipped / LANES * width..], scores);
+            score(simd, &queries, &laid.keys[skipped / LANES * width..], scores);
             let scores = &mut scores[..len.div_ceil(LANES)];
             let inverses = softmax(simd, text, self.head, start, &places, scores);
-            let laid_out = seen.len();
-            for (pair, values) in values.chunks(2 * laid_out).enumerate() {
-                let (first, second) = values.split_at(laid_out);
+            for (pair, values) in laid.values.chunks(2 * laid.tokens).enumerate() {
+                let (first, second) = values.split_at(laid.tokens);
                 // Where there is one register of elements left, it is weighed twice.
                 let both = [first, if second.is_empty() { first } else { second }];
                 let both = [&both[0][skipped..][..len], &both[1][skipped..][..len]];
@@ -252,48 +432,69 @@ impl Op for Head<'_, '_> {
     }
 }
 
-/// Lays out the head's keys and values of the tokens `seen`; keys beyond the last are zero.
+/// [`lay_keys`] on any instruction set.
+struct LayKeys<'a> {
+    rows: Rows<'a>,
+    to: &'a mut [[f32; LANES]],
+}
+
+impl Op for LayKeys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        lay_keys(simd, &self.rows, self.to);
+    }
+}
+
+/// [`lay_values`] of all blocks on any instruction set.
+struct LayValues<'a, 'b> {
+    rows: Rows<'a>,
+    to: Cell<'b, [f32; LANES]>,
+}
+
+impl Op for LayValues<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        for block in 0..self.to.rows() {
+            lay_values(simd, &self.rows, block, self.to.row_mut(block));
+        }
+    }
+}
+
+/// Lays out keys by block of 16 and element; those beyond the last are zero.
 #[inline(always)]
-fn lay_out<S: Simd>(
-    simd: S,
-    text: &Text<'_>,
-    head: usize,
-    seen: &Range<usize>,
-    scratch: &mut AttentionScratch,
-) {
-    let (tokens, head_dim) = (seen.len(), text.attention.heads.width);
-    let (token_blocks, element_blocks) = (tokens.div_ceil(LANES), head_dim.div_ceil(LANES));
-    let pairs = token_blocks.next_multiple_of(2);
-    scratch.keys.resize(pairs * head_dim, [0.0; LANES]);
-    scratch.values.resize(element_blocks * tokens, [0.0; LANES]);
-    scratch.scores.resize(pairs, [[0.0; LANES]; QUERIES]);
-    for (block, keys) in scratch.keys.chunks_exact_mut(head_dim).enumerate() {
+fn lay_keys<S: Simd>(simd: S, rows: &Rows<'_>, to: &mut [[f32; LANES]]) {
+    for (block, keys) in to.chunks_exact_mut(rows.width).enumerate() {
         let first = block * LANES;
         for (chunk, columns) in keys.chunks_mut(EIGHT).enumerate() {
-            let mut rows = [[0.0; EIGHT]; LANES];
-            for row in 0..LANES.min(tokens.saturating_sub(first)) {
-                let key = &text.key(seen.start + first + row, head)[chunk * EIGHT..];
+            let mut eight = [[0.0; EIGHT]; LANES];
+            for row in 0..LANES.min(rows.count.saturating_sub(first)) {
+                let key = &rows.part(first + row)[chunk * EIGHT..];
                 match key.first_chunk() {
-                    Some(key) => rows[row] = *key,
-                    None => rows[row][..key.len()].copy_from_slice(key),
+                    Some(key) => eight[row] = *key,
+                    None => eight[row][..key.len()].copy_from_slice(key),
                 }
             }
             match columns.first_chunk_mut() {
-                Some(columns) => simd.interleave_floats(&rows, columns),
+                Some(columns) => simd.interleave_floats(&eight, columns),
                 None => {
-                    let mut eight = [[0.0; LANES]; EIGHT];
-                    simd.interleave_floats(&rows, &mut eight);
-                    columns.copy_from_slice(&eight[..columns.len()]);
+                    let mut interleaved = [[0.0; LANES]; EIGHT];
+                    simd.interleave_floats(&eight, &mut interleaved);
+                    columns.copy_from_slice(&interleaved[..columns.len()]);
                 }
             }
         }
     }
-    for token in 0..tokens {
-        let value = text.value(seen.start + token, head);
-        for block in 0..element_blocks {
-            let lanes = simd.load_at(value, block, 0.0);
-            simd.store(lanes, &mut scratch.values[block * tokens + token]);
-        }
+}
+
+/// Lays out block `block` of 16 elements of the values, token by token.
+#[inline(always)]
+fn lay_values<S: Simd>(simd: S, rows: &Rows<'_>, block: usize, to: &mut [[f32; LANES]]) {
+    for (row, to) in to.iter_mut().enumerate() {
+        simd.store(simd.load_at(rows.part(row), block, 0.0), to);
     }
 }
 

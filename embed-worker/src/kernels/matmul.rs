@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::block::{Format, with_format};
+use super::buffer::Buffer;
 use super::math::{gelu, gelu_tanh, silu};
 use super::memory::{BlockRows, Cell, SharedOut};
 use super::panel::{
@@ -187,9 +188,10 @@ impl Task<'_> {
         &self,
         out: Cell<'_, f32>,
         panels: &mut Panels,
-        sums: &mut Vec<Sums>,
+        sums: &mut Buffer<Sums>,
     ) -> Result<(), NonFiniteWeight> {
-        sums.resize(self.tokens.len(), Sums::ZERO);
+        sums.grow(self.tokens.len());
+        let sums = &mut sums[..self.tokens.len()];
         with_format!(
             self.weights.dtype,
             F => self.quantized::<F>(panels, sums)?,

@@ -46,7 +46,7 @@ mod workspace;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{Attention, Heads, Sight};
+pub use attention::{Attention, Heads, KeyValues, Queries, Seen, Sight};
 pub use buffer::Buffer;
 pub use dtype::DType;
 pub use elementwise::Norm;

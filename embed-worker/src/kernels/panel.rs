@@ -5,6 +5,7 @@
 //! ever copied.
 
 use super::block::{Format, GROUP};
+use super::buffer::Buffer;
 use super::memory::BlockRows;
 use super::plain::Plain;
 use super::simd::Simd;
@@ -70,19 +71,24 @@ impl PanelSlice {
 pub(super) struct Panels {
     pub(super) slices: Box<[PanelSlice; PANELS]>,
     /// Weights that are not quantized, by column: `plain[col][row]`.
-    plain: Vec<[f32; ROWS]>,
+    plain: Buffer<[f32; ROWS]>,
 }
 
 impl Default for Panels {
     fn default() -> Self {
-        Self { slices: Box::new([PanelSlice::ZERO; PANELS]), plain: Vec::new() }
+        Self { slices: Box::new([PanelSlice::ZERO; PANELS]), plain: Buffer::default() }
     }
 }
 
 impl Panels {
-    /// Bytes for matrices of up to `cols` columns.
+    /// Bytes for matrices that are not quantized of up to `cols` columns.
     pub(super) fn bytes(cols: usize) -> usize {
         size_of::<[PanelSlice; PANELS]>() + cols * size_of::<[f32; ROWS]>()
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<[PanelSlice; PANELS]>() + self.plain.bytes()
     }
 
     /// Rows `first..first + 16` of a matrix that is not quantized, as f32 by column; beyond the last
@@ -98,14 +104,15 @@ impl Panels {
         matrix: &Matrix<'_>,
         first: usize,
     ) -> Result<&[[f32; ROWS]], NonFiniteWeight> {
-        self.plain.resize(matrix.cols, [0.0; ROWS]);
+        self.plain.grow(matrix.cols);
+        let plain = &mut self.plain[..matrix.cols];
         let mut rows = [&[] as &[P::Element]; ROWS];
         for (row, elements) in rows.iter_mut().enumerate() {
             *elements = P::elements(matrix.row((first + row).min(matrix.rows - 1)));
         }
         let zero = simd.splat(0.0);
         let mut poison = zero;
-        for (index, columns) in self.plain.chunks_mut(EIGHT).enumerate() {
+        for (index, columns) in plain.chunks_mut(EIGHT).enumerate() {
             let mut values = [[0.0; EIGHT]; ROWS];
             for (values, row) in values.iter_mut().zip(&rows) {
                 for (value, element) in values.iter_mut().zip(&row[EIGHT * index..]) {
@@ -119,21 +126,21 @@ impl Panels {
                 *column = *values;
             }
         }
-        if simd.sum(poison) == 0.0 { Ok(&self.plain) } else { Err(self.first_plain(first)) }
+        if simd.sum(poison) == 0.0 { Ok(plain) } else { Err(first_plain(plain, first)) }
     }
+}
 
-    /// The first row of a panel with a weight that is not finite, and which.
-    #[cold]
-    fn first_plain(&self, first: usize) -> NonFiniteWeight {
-        for row in 0..ROWS {
-            for (element, column) in self.plain.iter().enumerate() {
-                if !column[row].is_finite() {
-                    return NonFiniteWeight { row: first + row, element };
-                }
+/// The first row of a panel with a weight that is not finite, and which.
+#[cold]
+fn first_plain(plain: &[[f32; ROWS]], first: usize) -> NonFiniteWeight {
+    for row in 0..ROWS {
+        for (element, column) in plain.iter().enumerate() {
+            if !column[row].is_finite() {
+                return NonFiniteWeight { row: first + row, element };
             }
         }
-        unreachable!("a weight that is not finite was seen")
     }
+    unreachable!("a weight that is not finite was seen")
 }
 
 /// Columns that are turned from rows at once.

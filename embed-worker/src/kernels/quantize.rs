@@ -14,7 +14,10 @@
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::block::GROUP;
+use super::buffer::Buffer;
 use super::memory::{Cell, SharedOut};
 use super::panel::{BLOCKS, QUAD, SLICE, slices};
 use super::simd::{LANES, Op, ROUND, Simd, dispatch};
@@ -68,7 +71,7 @@ fn bytes_mut(values: &mut Values) -> &mut [[u8; GROUP]; BLOCKS] {
 }
 
 /// What a kernel needs to know of 256 columns of a row in the small form.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Small {
     /// Steps, by block.
@@ -80,7 +83,7 @@ pub(super) struct Small {
 }
 
 /// What a kernel needs to know of 256 columns of a row in the large form.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Large {
     /// Step.
@@ -95,21 +98,31 @@ pub(super) struct Large {
 
 /// One form of some rows: slice by slice of columns, and row by row in each, so that the rows of a
 /// tile lie side by side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Form<M> {
     /// `[slices, rows]`; beyond the last column without meaning.
-    pub(super) values: Vec<Values>,
+    pub(super) values: Buffer<Values>,
     /// `[slices, rows]`
-    pub(super) meta: Vec<M>,
+    pub(super) meta: Buffer<M>,
     rows: usize,
 }
 
-impl<M: Copy + Default> Form<M> {
+impl<M> Default for Form<M> {
+    fn default() -> Self {
+        Self { values: Buffer::default(), meta: Buffer::default(), rows: 0 }
+    }
+}
+
+impl<M: Pod> Form<M> {
     /// Makes room for `rows` rows of `cols` columns.
     fn reset(&mut self, rows: usize, cols: usize) {
         self.rows = rows;
-        self.values.resize(rows * slices(cols), Values::default());
-        self.meta.resize(rows * slices(cols), M::default());
+        self.values.grow(rows * slices(cols));
+        self.meta.grow(rows * slices(cols));
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.values.bytes() + self.meta.bytes()
     }
 
     fn share(&mut self, shape: (usize, usize, usize), chunk: usize) -> SharedForm<'_, M> {
@@ -139,10 +152,17 @@ pub struct QuantizedRows {
 }
 
 impl QuantizedRows {
-    /// Bytes that `rows` rows of `cols` columns take at most.
-    pub fn bytes(rows: usize, cols: usize) -> usize {
-        let slice = 2 * size_of::<Values>() + size_of::<Small>() + size_of::<Large>();
-        rows * (slices(cols) * slice + 1)
+    /// Bytes that are held.
+    pub fn held_bytes(&self) -> usize {
+        let Self { small, large, broken, .. } = self;
+        small.held_bytes() + large.held_bytes() + broken.capacity()
+    }
+
+    /// Bytes that `rows` rows of `cols` columns take in these forms.
+    pub fn bytes(rows: usize, cols: usize, forms: Forms) -> usize {
+        let small = if forms.small { size_of::<Values>() + size_of::<Small>() } else { 0 };
+        let large = if forms.large { size_of::<Values>() + size_of::<Large>() } else { 0 };
+        rows * slices(cols) * (small + large + size_of::<bool>())
     }
 
     /// Marks the rows that held a value that is not finite, or whose double is not. Slices of them

@@ -504,7 +504,10 @@ fn attention_norms_and_rotations_give_the_laws_bits() {
                 };
                 kernels.norm_heads(&mut workspace, &mut qkv, heads, [&head, &head]);
                 kernels.rope(&mut workspace, &mut qkv, heads, (&angles, &angles));
-                kernels.attention(&mut workspace, &qkv, &attention, &mut out);
+                let (rows, stride, before) = (qkv.as_slice(), heads.row_width(), hidden);
+                let queries = Queries { rows, stride, first: 0 };
+                let seen = (Seen::Rows { rows, stride, before }, tokens);
+                kernels.attention(&mut workspace, queries, seen, &attention, &mut out);
                 let (weight, bias) = (&weight, Some(bias.as_slice()));
                 let norm = Norm { centred: true, weight, bias, epsilon: 1e-12 };
                 kernels.norm(&mut workspace, &mut out, Some(&delta), &norm);
@@ -535,7 +538,11 @@ fn attention_is_softmax_of_products() {
                 |token, head: usize| &row(token)[(queries + keys + head) * width..][..width];
             let mut out = vec![0.0; tokens * heads.query_width()];
             let attention = Attention { heads, sight, slopes: &slopes };
-            Kernels::new(Isa::best()).attention(&mut Workspace::new(2), &qkv, &attention, &mut out);
+            let (rows, stride, before) = (qkv.as_slice(), heads.row_width(), heads.query_width());
+            let of_rows = Queries { rows, stride, first: 0 };
+            let seen = (Seen::Rows { rows, stride, before }, tokens);
+            let kernels = Kernels::new(Isa::best());
+            kernels.attention(&mut Workspace::new(2), of_rows, seen, &attention, &mut out);
             for (token, head) in (0..tokens).flat_map(|t| (0..queries).map(move |h| (t, h))) {
                 let shared = head / (queries / keys);
                 let weight = |other: usize| {
@@ -560,6 +567,56 @@ fn attention_is_softmax_of_products() {
                     let found = out[(token * queries + head) * width + element];
                     let near = (f64::from(found) - wanted).abs() < 1e-5;
                     assert!(near, "{heads:?}, {sight:?}, {token}, {head}: {found}, {wanted}");
+                }
+            }
+        }
+    }
+}
+
+/// Rows of queries, and rows of keys and values, of what stands side by side in `qkv`.
+fn apart(qkv: &[f32], heads: Heads) -> [Vec<f32>; 2] {
+    let rows = || qkv.chunks_exact(heads.row_width());
+    let width = heads.query_width();
+    let queries = rows().flat_map(|row| &row[..width]).copied();
+    let keys_values = rows().flat_map(|row| &row[width..]).copied();
+    [queries.collect(), keys_values.collect()]
+}
+
+#[test]
+fn attention_by_tiles_and_of_single_tokens_gives_the_same_bits() {
+    let mut numbers = Numbers(8);
+    for (heads, sight, slopes) in attentions() {
+        let attention = Attention { heads, sight, slopes: &slopes };
+        let (width, row) = (heads.query_width(), heads.row_width());
+        for tokens in [1, 31, 64, 201] {
+            let qkv = numbers.floats(tokens * row);
+            let [queries, keys_values] = apart(&qkv, heads);
+            let (kernels, mut workspace) = (Kernels::new(Isa::best()), Workspace::new(2));
+            let mut whole = vec![0.0; tokens * width];
+            let seen = Seen::Rows { rows: &qkv, stride: row, before: width };
+            let all = Queries { rows: &qkv, stride: row, first: 0 };
+            kernels.attention(&mut workspace, all, (seen, tokens), &attention, &mut whole);
+            for tile in [16, 48, 256] {
+                let mut laid = KeyValues::default();
+                laid.reset(heads, tokens, tile);
+                let stride = 2 * heads.key_width();
+                for (index, rows) in keys_values.chunks(tile * stride).enumerate() {
+                    kernels.lay_out(&mut workspace, rows, index, &mut laid);
+                }
+                // Tiles of queries, and each query by itself against rows and against what is laid out.
+                for by in [tile, 1] {
+                    let rows = Seen::Rows { rows: &keys_values, stride, before: 0 };
+                    for seen in [Seen::Laid(&laid), rows] {
+                        let mut out = vec![0.0; tokens * width];
+                        let parts = queries.chunks(by * width).zip(out.chunks_mut(by * width));
+                        for (index, (rows, out)) in parts.enumerate() {
+                            let queries = Queries { rows, stride: width, first: index * by };
+                            let seen = (seen, tokens);
+                            kernels.attention(&mut workspace, queries, seen, &attention, out);
+                        }
+                        let same = out.iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{heads:?}, {sight:?}, {tokens} tokens by {tile} and {by}");
+                    }
                 }
             }
         }

@@ -21,10 +21,17 @@ pub struct Workspace {
 pub(super) struct ThreadScratch {
     pub(super) panels: Panels,
     /// A product's sums, `[tokens]`.
-    pub(super) sums: Vec<Sums>,
+    pub(super) sums: Buffer<Sums>,
     /// Columns of a product that are quantized next, `[tokens, 256]`.
     pub(super) columns: Buffer,
     pub(super) attention: AttentionScratch,
+}
+
+impl ThreadScratch {
+    fn held_bytes(&self) -> usize {
+        let Self { panels, sums, columns, attention } = self;
+        panels.held_bytes() + sums.bytes() + columns.bytes() + attention.held_bytes()
+    }
 }
 
 impl Workspace {
@@ -35,11 +42,33 @@ impl Workspace {
         Self { pool, scratch }
     }
 
-    /// Bytes of scratch that one thread comes to for products of up to `cols` columns with `tile`
-    /// tokens and attention over `tokens` tokens of heads `head_dim` wide.
-    pub fn thread_bytes(cols: usize, tile: usize, tokens: usize, head_dim: usize) -> usize {
+    /// Bytes of scratch that one thread comes to for products of up to `tile` tokens, with matrices that
+    /// are not quantized of up to `plain_cols` columns, and for attention over up to `tokens` tokens of
+    /// heads `width` wide, of which it lays out up to `own` by itself.
+    pub fn thread_bytes(
+        plain_cols: usize,
+        tile: usize,
+        (own, tokens, width): (usize, usize, usize),
+    ) -> usize {
         let product = tile * (size_of::<Sums>() + SLICE * size_of::<f32>());
-        Panels::bytes(cols) + product + AttentionScratch::bytes(tokens, head_dim)
+        Panels::bytes(plain_cols) + product + AttentionScratch::bytes(own, tokens, width)
+    }
+
+    /// Bytes of scratch that all threads hold.
+    pub fn held_bytes(&mut self) -> usize {
+        self.each_scratch().map(|scratch| scratch.held_bytes()).sum()
+    }
+
+    /// Gives the threads' scratch back.
+    pub fn release(&mut self) {
+        self.each_scratch().for_each(|scratch| *scratch = ThreadScratch::default());
+    }
+
+    fn each_scratch(&mut self) -> impl Iterator<Item = &mut ThreadScratch> {
+        self.scratch.iter_mut().map(|scratch| {
+            // What a panic left behind is scratch.
+            scratch.get_mut().unwrap_or_else(PoisonError::into_inner)
+        })
     }
 
     /// Threads that compute.

@@ -8,13 +8,14 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::error::ModelError;
+use super::footprint::{Extent, Footprint, TILE_MAX};
 use super::hyper::Hyperparameters;
 use super::pass::Pass;
-use super::scratch::{Scratch, TILE_TOKENS};
+use super::scratch::Scratch;
 use super::token_batch::TokenBatch;
 use super::weights::{Block, Weights};
-use crate::gguf::GgufFile;
-use crate::kernels::{Kernels, Matrix, Workspace};
+use crate::gguf::{GgufFile, ReadAhead};
+use crate::kernels::{Buffer, Kernels, Matrix, Workspace};
 
 /// Fewest tokens of a share, since each thread unpacks all weights for its own.
 const SHARE_TOKENS: usize = 96;
@@ -24,12 +25,17 @@ const SHARE_TOKENS: usize = 96;
 pub struct Encoder {
     hyper: Hyperparameters,
     weights: Weights,
+    footprint: Footprint,
+    ahead: ReadAhead,
+    /// Bytes that buffers may take.
+    memory: usize,
     kernels: Kernels,
     workspace: Workspace,
     scratch: Scratch,
     /// One for each thread, made when first used.
     shares: Vec<Mutex<Share>>,
-    rows: Vec<f32>,
+    /// The rows of all shares.
+    rows: Buffer,
 }
 
 /// What a thread needs that takes texts through the model by itself.
@@ -54,8 +60,25 @@ impl Encoder {
         workspace: Workspace,
     ) -> Result<Self, ModelError> {
         let weights = Weights::find(file, &hyper, vocabulary, kernels)?;
-        let (scratch, shares, rows) = (Scratch::default(), Vec::new(), Vec::new());
-        Ok(Self { hyper, weights, kernels, workspace, scratch, shares, rows })
+        let footprint = Footprint::new(&hyper, &weights);
+        let ahead = ReadAhead::new(weights.layers());
+        Ok(Self {
+            hyper,
+            weights,
+            footprint,
+            ahead,
+            memory: usize::MAX,
+            kernels,
+            workspace,
+            scratch: Scratch::default(),
+            shares: Vec::new(),
+            rows: Buffer::default(),
+        })
+    }
+
+    /// Sets how many bytes buffers may take: all that there are, until it is said.
+    pub fn set_memory(&mut self, bytes: usize) {
+        self.memory = bytes;
     }
 
     /// The model's sizes.
@@ -79,16 +102,14 @@ impl Encoder {
         self.workspace.threads()
     }
 
-    /// Bytes of buffers that a batch of `tokens` tokens in one text needs.
-    pub fn batch_bytes(&self, tokens: usize) -> usize {
-        Scratch::bytes(&self.hyper, tokens)
-            + self.workspace.threads()
-                * Workspace::thread_bytes(
-                    self.hyper.inner.max(self.hyper.heads.query_width()),
-                    tokens.min(TILE_TOKENS),
-                    tokens,
-                    self.hyper.heads.width,
-                )
+    /// Bytes that were copied from the model's file.
+    pub fn private_bytes(&self) -> usize {
+        self.weights.private_bytes()
+    }
+
+    /// Bytes of buffers that a batch of this extent takes at the least, and at the most.
+    pub fn batch_bytes(&self, extent: Extent) -> (usize, usize) {
+        self.footprint.range(extent, self.threads())
     }
 
     /// Runs the model over `batch`: one pooled row a text, `[texts, dimensions]`, not normalised.
@@ -99,18 +120,69 @@ impl Encoder {
     /// # Errors
     ///
     /// A weight that is not finite.
+    ///
+    /// # Panics
+    ///
+    /// If the batch does not fit the memory that buffers may take: see [`Self::batch_bytes`].
     pub fn forward(&mut self, batch: &TokenBatch) -> Result<&[f32], ModelError> {
         let texts: Vec<Range<usize>> = batch.ranges().collect();
-        if let Some(shares) = share_out(&texts, self.workspace.threads()) {
+        if let Some(shares) = share_out(&texts, self.workspace.threads())
+            && self.make_room_for_shares(&texts, &shares)
+        {
             return self.forward_shares(batch.ids(), &texts, &shares);
         }
+        let tile = self.make_room(Extent::of(&texts));
+        let Self { hyper, weights, ahead, kernels, workspace, scratch, .. } = self;
+        let (kernels, ids, texts) = (*kernels, batch.ids(), texts.as_slice());
+        Pass { hyper, weights, ahead, kernels, workspace, scratch, ids, texts, tile }.run()?;
+        Ok(&self.scratch.rows[..texts.len() * self.hyper.dimensions])
+    }
+
+    /// The tile for a batch that all threads work on together.
+    fn make_room(&mut self, extent: Extent) -> usize {
+        // The buffers that all threads share and those of each are never held at once.
         for share in &mut self.shares {
             share.get_mut().unwrap_or_else(PoisonError::into_inner).scratch.release();
         }
-        let Self { hyper, weights, kernels, workspace, scratch, .. } = self;
-        let (ids, texts) = (batch.ids(), texts.as_slice());
-        Pass { hyper, weights, kernels: *kernels, workspace, scratch, ids, texts }.run()?;
-        Ok(&self.scratch.rows)
+        self.rows.release();
+        let threads = self.workspace.threads();
+        let (tile, bytes) = self
+            .footprint
+            .tile(extent, threads, self.memory)
+            .expect("the packer keeps to what fits");
+        self.release_unless(bytes);
+        tile
+    }
+
+    /// Whether the shares of a batch fit.
+    fn make_room_for_shares(&mut self, texts: &[Range<usize>], shares: &[Range<usize>]) -> bool {
+        let extents = shares.iter().map(|share| Extent::of(&texts[share.clone()]));
+        let bytes: usize = extents.map(|extent| self.footprint.bytes(extent, TILE_MAX, 1)).sum();
+        let bytes = bytes + texts.len() * self.hyper.dimensions * size_of::<f32>();
+        let fits = bytes <= self.memory;
+        if fits {
+            self.scratch.release();
+            self.release_unless(bytes);
+        }
+        fits
+    }
+
+    /// Gives back all that is held, unless so many bytes may be taken beside it.
+    fn release_unless(&mut self, bytes: usize) {
+        let shares = self.shares.iter_mut().map(|share| {
+            let share = share.get_mut().unwrap_or_else(PoisonError::into_inner);
+            share.scratch.held_bytes() + share.workspace.held_bytes()
+        });
+        let held = shares.sum::<usize>()
+            + self.scratch.held_bytes()
+            + self.workspace.held_bytes()
+            + self.rows.bytes();
+        if held.saturating_add(bytes) > self.memory {
+            self.shares.clear();
+            self.scratch = Scratch::default();
+            self.workspace.release();
+            self.rows.release();
+        }
     }
 
     /// The same, a share of the texts on each thread.
@@ -120,11 +192,10 @@ impl Encoder {
         texts: &[Range<usize>],
         shares: &[Range<usize>],
     ) -> Result<&[f32], ModelError> {
-        // The buffers that all threads share and those of each are never held at once.
-        self.scratch.release();
         self.shares.resize_with(shares.len(), || Mutex::new(Share::new()));
-        let Self { hyper, weights, kernels, workspace, shares: states, rows, .. } = self;
+        let Self { hyper, weights, ahead, kernels, workspace, shares: states, rows, .. } = self;
         let (hyper, weights, kernels, states) = (&*hyper, &*weights, *kernels, &*states);
+        let ahead = &*ahead;
         workspace.each(shares.len(), |index| {
             let mut share = states[index].lock().unwrap_or_else(PoisonError::into_inner);
             let Share { workspace, scratch, outcome } = &mut *share;
@@ -133,16 +204,20 @@ impl Encoder {
             let (start, ids) = (first.start, &ids[first.start..last.end]);
             let texts: Vec<Range<usize>> =
                 texts.iter().map(|text| text.start - start..text.end - start).collect();
-            let texts = texts.as_slice();
-            *outcome = Pass { hyper, weights, kernels, workspace, scratch, ids, texts }.run();
+            let (texts, tile) = (texts.as_slice(), TILE_MAX);
+            let mut pass =
+                Pass { hyper, weights, ahead, kernels, workspace, scratch, ids, texts, tile };
+            *outcome = pass.run();
         });
-        rows.clear();
-        for share in &mut self.shares {
+        let dimensions = hyper.dimensions;
+        rows.grow(texts.len() * dimensions);
+        for (share, range) in self.shares.iter_mut().zip(shares) {
             let share = share.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut share.outcome, Ok(()))?;
-            rows.extend_from_slice(&share.scratch.rows);
+            let rows = &mut rows[range.start * dimensions..range.end * dimensions];
+            rows.copy_from_slice(&share.scratch.rows[..rows.len()]);
         }
-        Ok(&self.rows)
+        Ok(&self.rows[..texts.len() * dimensions])
     }
 }
 

@@ -32,14 +32,30 @@ struct ExpertScratch {
 }
 
 impl FeedForwardScratch {
-    /// Bytes that a tile of `tile` tokens takes.
-    pub(super) fn bytes(hyper: &Hyperparameters, tile: usize) -> usize {
-        // What is wide is kept as floats or as int8, of which floats take more.
-        let mut floats = hyper.inner;
-        if let Some(experts) = hyper.experts {
-            floats += experts.count + 2 * hyper.hidden;
-        }
-        tile * floats * size_of::<f32>()
+    /// Bytes that a tile of `tile` tokens takes, and one of `texts` texts in the heads after pooling.
+    /// The layer's inside is wanted in `forms`, and as floats if `plain`.
+    pub(super) fn bytes(
+        hyper: &Hyperparameters,
+        (forms, plain): (Forms, bool),
+        (tile, texts): (usize, usize),
+    ) -> usize {
+        let heads = texts * hyper.head_inner.unwrap_or(0);
+        let inner = heads.max(if plain { tile * hyper.inner } else { 0 });
+        let quantized = QuantizedRows::bytes(tile, hyper.inner, forms);
+        let experts = hyper.experts.map_or(0, |experts| {
+            let floats = experts.count + 2 * hyper.hidden;
+            tile * (floats * size_of::<f32>() + size_of::<(usize, f32)>() + size_of::<bool>())
+        });
+        inner * size_of::<f32>() + quantized + experts
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        let Self { inner, quantized_inner, experts } = self;
+        let ExpertScratch { suits, rows, made, chosen, broken } = experts;
+        let floats = inner.bytes() + suits.bytes() + rows.bytes() + made.bytes();
+        let choice = chosen.capacity() * size_of::<(usize, f32)>() + broken.capacity();
+        floats + quantized_inner.held_bytes() + choice
     }
 }
 

@@ -96,13 +96,12 @@ impl Find<'_> {
             }
         }
         let (queries, keys) = (heads.query_width(), heads.key_width());
-        let qkv = if self.file.tensor(&name("attn_qkv.weight")).is_some() {
-            vec![self.linear(&name("attn_qkv"), heads.row_width(), hidden)?]
+        let (of_queries, of_keys) = if self.file.tensor(&name("attn_qkv.weight")).is_some() {
+            let all = self.linear(&name("attn_qkv"), heads.row_width(), hidden)?;
+            (all.some_rows(0, queries), vec![all.some_rows(queries, 2 * keys)])
         } else {
-            [("attn_q", queries), ("attn_k", keys), ("attn_v", keys)]
-                .map(|(part, rows)| self.linear(&name(part), rows, hidden))
-                .into_iter()
-                .collect::<Result<_, _>>()?
+            let part = |part, rows| self.linear(&name(part), rows, hidden);
+            (part("attn_q", queries)?, vec![part("attn_k", keys)?, part("attn_v", keys)?])
         };
         let head_norm = |part| self.norm(&name(part), heads.width);
         let head_norms = match parts.head_norms {
@@ -141,7 +140,16 @@ impl Find<'_> {
                 (self.experts(&name, experts.count)?, Some(router))
             }
         };
-        Ok(Block { attention_norms, qkv, head_norms, attn_output, ffn_norms, ffn, router })
+        Ok(Block {
+            attention_norms,
+            queries: of_queries,
+            keys_values: of_keys,
+            head_norms,
+            attn_output,
+            ffn_norms,
+            ffn,
+            router,
+        })
     }
 
     fn feed_forward(&self, name: &dyn Fn(&str) -> String) -> Result<FeedForward, ModelError> {

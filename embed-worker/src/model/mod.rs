@@ -8,8 +8,10 @@ mod encoder;
 mod error;
 mod feed_forward;
 mod find;
+mod footprint;
 pub mod hyper;
 mod keys;
+mod layer;
 mod pass;
 pub mod pooling;
 mod scratch;
@@ -19,5 +21,6 @@ mod weights;
 
 pub use encoder::Encoder;
 pub use error::ModelError;
+pub use footprint::Extent;
 pub use hyper::Hyperparameters;
 pub use token_batch::TokenBatch;

@@ -1,31 +1,26 @@
 //! Every buffer of a forward pass, kept from one to the next.
 //!
-//! What grows with the batch is the token states and their queries, keys and values; all else works
-//! on a tile of tokens at a time and stays small whatever the batch is.
+//! What grows with the batch is the token states, and with a long text the keys and values of one
+//! layer; all else works on a tile of tokens at a time. `footprint.rs` counts what all that takes.
 
 use super::feed_forward::FeedForwardScratch;
+use super::footprint::Extent;
 use super::hyper::{Hyperparameters, Rope};
-use crate::kernels::{Buffer, QuantizedRows};
-
-/// Tokens that go through a product together.
-///
-/// Enough that unpacking a panel of weights is a small part of using it, few enough that a tile's
-/// inner activations stay in the second-level cache.
-pub(super) const TILE_TOKENS: usize = 256;
+use crate::kernels::{Buffer, KeyValues, QuantizedRows};
 
 /// Buffers of a forward pass; shapes are row-major.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// Token states, `[tokens, hidden]`.
     pub(super) states: Buffer,
-    /// Queries, keys and values of one layer side by side, `[tokens, heads.row_width]`.
-    pub(super) qkv: Buffer,
-    /// What attention gives, `[tokens, heads.query_width]`.
-    pub(super) attended: Buffer,
-    /// States after a norm that leaves them as they are, `[tile, hidden]`.
-    pub(super) normed: Buffer,
-    /// What a product adds to the states, `[tile, hidden]`.
-    pub(super) delta: Buffer,
+    /// What goes into a product: states after a norm, or what attention gives,
+    /// `[tile, max(hidden, heads.query_width)]`.
+    pub(super) taken: Buffer,
+    /// What comes out of one: queries, keys and values side by side, or what is added to the states,
+    /// `[tile, max(hidden, heads.row_width)]`.
+    pub(super) made: Buffer,
+    /// The keys and values of a text longer than a tile, in one layer.
+    pub(super) key_values: KeyValues,
     /// A tile's rows as int8.
     pub(super) quantized: QuantizedRows,
     /// The feed-forward layer's inside.
@@ -33,47 +28,38 @@ pub(super) struct Scratch {
     /// Tokens whose states stopped being finite, `[tokens]`.
     pub(super) broken: Vec<bool>,
     /// The answer, `[texts, dimensions]`.
-    pub(super) rows: Vec<f32>,
-    /// Cosines and sines of the positions, `[longest, rope.dims / 2]` each.
+    pub(super) rows: Buffer,
+    /// Cosines and sines of the positions, as far as texts have been long.
     pub(super) rope: RopeTable,
     /// The same for layers that see only what is near.
     pub(super) local_rope: RopeTable,
 }
 
 impl Scratch {
-    /// Bytes that a batch of `tokens` tokens takes.
-    pub(super) fn bytes(hyper: &Hyperparameters, tokens: usize) -> usize {
-        let tile = tokens.min(TILE_TOKENS);
-        let Hyperparameters { hidden, heads, context_tokens, .. } = *hyper;
-        let a_token = hidden + heads.row_width() + heads.query_width();
-        let ropes = [hyper.rope, hyper.local.as_ref().map(|local| local.rope)];
-        let ropes: usize = ropes.iter().flatten().map(|rope| context_tokens * rope.dims).sum();
-        (tokens * a_token + 2 * tile * hidden + ropes) * size_of::<f32>()
-            + QuantizedRows::bytes(tile, hidden.max(heads.query_width()))
-            + FeedForwardScratch::bytes(hyper, tile)
-    }
-
     /// Gives all memory back but the tables of rotations, which take long to make and little room.
     pub(super) fn release(&mut self) {
         let Self { rope, local_rope, .. } = std::mem::take(self);
         *self = Self { rope, local_rope, ..Self::default() };
     }
 
-    /// Makes room for so many texts and tokens, the longest text being of `longest` tokens.
-    pub(super) fn reserve(
-        &mut self,
-        hyper: &Hyperparameters,
-        (texts, tokens): (usize, usize),
-        longest: usize,
-    ) {
-        let tile = tokens.min(TILE_TOKENS);
-        self.states.grow(tokens * hyper.hidden);
-        self.qkv.grow(tokens * hyper.heads.row_width());
-        self.attended.grow(tokens * hyper.heads.query_width());
-        self.normed.grow(tile * hyper.hidden);
-        self.delta.grow(tile * hyper.hidden);
-        self.rows.clear();
-        self.rows.resize(texts * hyper.hidden, 0.0);
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        let Self { states, taken, made, key_values, quantized, ffn, broken, rows, .. } = self;
+        let floats = states.bytes() + taken.bytes() + made.bytes() + rows.bytes();
+        let ropes = self.rope.bytes() + self.local_rope.bytes();
+        let parts = key_values.held_bytes() + quantized.held_bytes() + ffn.held_bytes();
+        floats + ropes + parts + broken.capacity()
+    }
+
+    /// Makes room for a pass over `extent` in tiles of `tile` tokens.
+    pub(super) fn reserve(&mut self, hyper: &Hyperparameters, extent: Extent, tile: usize) {
+        let Extent { texts, tokens, longest } = extent;
+        let Hyperparameters { hidden, heads, .. } = *hyper;
+        let tile = tokens.min(tile);
+        self.states.grow(tokens * hidden);
+        self.taken.grow(tile * hidden.max(heads.query_width()));
+        self.made.grow(tile * hidden.max(heads.row_width()));
+        self.rows.grow(texts * hidden.max(hyper.dimensions));
         if let Some(rope) = hyper.rope {
             self.rope.reach(rope, longest);
         }
@@ -85,29 +71,51 @@ impl Scratch {
     }
 }
 
-/// Cosines and sines for rotary positions, made as far as texts have been long.
+/// Cosines and sines for rotary positions, `[positions, pairs]` each.
 #[derive(Debug, Default)]
 pub(super) struct RopeTable {
-    pub(super) cos: Vec<f32>,
-    pub(super) sin: Vec<f32>,
+    pub(super) cos: Buffer,
+    pub(super) sin: Buffer,
     positions: usize,
 }
 
+/// Tables are made for so many positions more at a time, since they are made from the start each time.
+const ROPE_STEP: usize = 256;
+
 impl RopeTable {
-    /// Extends the table to `positions` rows.
+    /// Bytes of the tables for a text of `positions` tokens.
+    pub(super) fn bytes_for(rope: Rope, positions: usize) -> usize {
+        positions.next_multiple_of(ROPE_STEP) * rope.dims * size_of::<f32>()
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.cos.bytes() + self.sin.bytes()
+    }
+
+    /// Extends the tables to `positions` rows at least.
     ///
     /// The angle of position `p` and pair `i` is `p * base^(-2i/dims)` (Su et al. 2021, arXiv
     /// 2104.09864), in f64 so that late positions are as exact as early ones.
     pub(super) fn reach(&mut self, rope: Rope, positions: usize) {
-        let pairs = rope.dims / 2;
-        for position in self.positions..positions {
-            for pair in 0..pairs {
-                let exponent = -2.0 * pair as f64 / rope.dims as f64;
-                let angle = position as f64 * f64::from(rope.base).powf(exponent);
-                self.cos.push(angle.cos() as f32);
-                self.sin.push(angle.sin() as f32);
+        if positions <= self.positions {
+            return;
+        }
+        let (positions, pairs) = (positions.next_multiple_of(ROPE_STEP), rope.dims / 2);
+        let turns = |pair: usize| {
+            let exponent = -2.0 * pair as f64 / rope.dims as f64;
+            f64::from(rope.base).powf(exponent)
+        };
+        let turns: Vec<f64> = (0..pairs).map(turns).collect();
+        self.cos.grow(positions * pairs);
+        self.sin.grow(positions * pairs);
+        let tables = self.cos.chunks_exact_mut(pairs).zip(self.sin.chunks_exact_mut(pairs));
+        for (position, (cos, sin)) in tables.enumerate() {
+            for (pair, turn) in turns.iter().enumerate() {
+                let angle = position as f64 * turn;
+                (cos[pair], sin[pair]) = (angle.cos() as f32, angle.sin() as f32);
             }
         }
-        self.positions = self.positions.max(positions);
+        self.positions = positions;
     }
 }

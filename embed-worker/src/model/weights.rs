@@ -4,7 +4,7 @@
 
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
-use crate::gguf::Tensor;
+use crate::gguf::{Slice, Tensor};
 use crate::kernels::{self, Kernels, Matrix, NonFiniteWeight, Product};
 
 /// All weights of a model.
@@ -28,8 +28,9 @@ pub(super) struct Weights {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) attention_norms: BlockNorms,
-    /// Queries, keys and values: one product of all rows, or one for each.
-    pub(super) qkv: Vec<Linear>,
+    pub(super) queries: Linear,
+    /// Keys, then values: one product of both, or one for each.
+    pub(super) keys_values: Vec<Linear>,
     /// Of each head's queries, and of its keys.
     pub(super) head_norms: Option<[Norm; 2]>,
     pub(super) attn_output: Linear,
@@ -86,12 +87,66 @@ pub(super) struct Norm {
     pub(super) epsilon: f32,
 }
 
+impl Weights {
+    /// All matrices that rows of a tile are multiplied with, and whether these rows are the inside of a
+    /// feed-forward layer.
+    pub(super) fn linears(&self) -> impl Iterator<Item = (bool, &Linear)> {
+        let blocks = self.blocks.iter().flat_map(Block::linears);
+        let heads = self.dense_heads.iter().flatten().map(|linear| (false, linear));
+        blocks.chain(heads)
+    }
+
+    /// Where the matrices of each layer lie.
+    pub(super) fn layers(&self) -> Vec<Vec<Slice>> {
+        let slices = |block: &Block| {
+            let slices = block.linears().map(|(_, linear)| linear.tensor.data().clone());
+            let mut slices: Vec<Slice> = slices.collect();
+            // In the order of the file, and of experts that share a tensor once.
+            slices.sort_by_key(Slice::offset);
+            slices.dedup_by_key(|slice| slice.offset());
+            slices
+        };
+        self.blocks.iter().map(slices).collect()
+    }
+
+    /// Bytes of what was copied from the file.
+    pub(super) fn private_bytes(&self) -> usize {
+        let biases = self.linears().filter_map(|(_, linear)| linear.bias.as_ref()).map(Vec::len);
+        let in_blocks = self.blocks.iter().flat_map(|block| {
+            let BlockNorms { input, output, sum } = &block.attention_norms;
+            let ffn = &block.ffn_norms;
+            let norms = [input, output, sum, &ffn.input, &ffn.output, &ffn.sum];
+            norms.into_iter().flatten().chain(block.head_norms.iter().flatten())
+        });
+        let norms = in_blocks.chain(&self.token_embd_norm).chain(&self.output_norm);
+        let norms = norms.map(|norm| norm.weight.len() + norm.bias.as_ref().map_or(0, Vec::len));
+        let floats = biases.sum::<usize>() + norms.sum::<usize>();
+        let handles = self.linears().count() * size_of::<Linear>();
+        floats * size_of::<f32>() + self.blocks.len() * size_of::<Block>() + handles
+    }
+}
+
 impl Block {
+    /// Its matrices, and whether they meet the inside of a feed-forward layer.
+    fn linears(&self) -> impl Iterator<Item = (bool, &Linear)> {
+        let outer = self.qkv().chain([&self.attn_output]).chain(&self.router);
+        let ffn = self.ffn.iter().flat_map(|FeedForward { up, gate, down }| {
+            let outer = [up].into_iter().chain(gate).map(|linear| (false, linear));
+            outer.chain([(true, down)])
+        });
+        outer.map(|linear| (false, linear)).chain(ffn)
+    }
+
+    /// Queries, keys and values.
+    fn qkv(&self) -> impl Iterator<Item = &Linear> {
+        std::iter::once(&self.queries).chain(&self.keys_values)
+    }
+
     /// Its products, with the kind of each; those that take the same rows at once are together. Of
     /// experts as many as a token uses.
     pub(super) fn products(&self, hyper: &Hyperparameters) -> Vec<(&'static str, Vec<Matrix<'_>>)> {
         let mut products = vec![
-            ("qkv", self.qkv.iter().map(Linear::matrix).collect()),
+            ("qkv", self.qkv().map(Linear::matrix).collect()),
             ("attn_output", vec![self.attn_output.matrix()]),
         ];
         let used = match hyper.experts {

@@ -6,18 +6,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use embed_protocol::{EmbedParams, ErrorCode, TEXT_BYTES_MAX};
 
 use crate::batch::Failure;
-use crate::config::UNFINISHED_TEXT_BYTES_MAX;
 
 /// Bytes of unfinished texts, over all connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
+    most: usize,
 }
 
 impl Budget {
+    /// At most so many bytes.
+    pub(super) fn of(most: usize) -> Self {
+        Self { used: AtomicUsize::new(0), most }
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let fits = used <= UNFINISHED_TEXT_BYTES_MAX;
+        // One that is alone is taken whatever its length, or it could never be.
+        let fits = used <= self.most || used == bytes;
         if !fits {
             self.give_back(bytes);
         }
@@ -61,7 +67,7 @@ impl<'a> Assembly<'a> {
             return Part::Whole(params, text);
         }
         if !self.budget.take(text.len()) {
-            return Part::Refused(overloaded());
+            return Part::Refused(overloaded(self.budget.most));
         }
         self.texts.insert(id, (params, text));
         Part::Unfinished
@@ -79,7 +85,7 @@ impl<'a> Assembly<'a> {
         }
         if !self.budget.take(part.len()) {
             self.forget(id);
-            return Part::Refused(overloaded());
+            return Part::Refused(overloaded(self.budget.most));
         }
         text.push_str(part);
         if more {
@@ -118,16 +124,15 @@ impl Drop for Assembly<'_> {
     }
 }
 
-fn overloaded() -> Failure {
-    let message = format!(
-        "worker: unfinished texts would pass the limit of {UNFINISHED_TEXT_BYTES_MAX} bytes"
-    );
+fn overloaded(most: usize) -> Failure {
+    let message = format!("worker: unfinished texts would pass the limit of {most} bytes");
     Failure::new(ErrorCode::Overloaded, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UNFINISHED_TEXT_BYTES_MAX;
 
     const PARAMS: fn() -> EmbedParams = EmbedParams::default;
 
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn parts_become_one_text_even_when_others_stand_between() {
-        let budget = Budget::default();
+        let budget = Budget::of(UNFINISHED_TEXT_BYTES_MAX);
         let mut assembly = Assembly::new(&budget);
         assert_eq!(assembly.begin(1, PARAMS(), "one ".into(), true), Part::Unfinished);
         assert_eq!(assembly.begin(2, PARAMS(), "x".into(), true), Part::Unfinished);
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_longest_text_is_taken_and_one_byte_more_is_refused_once() {
-        let budget = Budget::default();
+        let budget = Budget::of(UNFINISHED_TEXT_BYTES_MAX);
         let mut assembly = Assembly::new(&budget);
         let half = "x".repeat(TEXT_BYTES_MAX / 2);
         assembly.begin(1, PARAMS(), half.clone(), true);
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_text_gives_its_bytes_back() {
-        let budget = Budget::default();
+        let budget = Budget::of(UNFINISHED_TEXT_BYTES_MAX);
         let mut assembly = Assembly::new(&budget);
         assembly.begin(1, PARAMS(), "one ".into(), true);
         assembly.append(1, "two", true);
@@ -188,7 +193,7 @@ mod tests {
 
     #[test]
     fn unfinished_texts_share_a_budget_and_give_it_back() {
-        let budget = Budget::default();
+        let budget = Budget::of(UNFINISHED_TEXT_BYTES_MAX);
         let text = "x".repeat(TEXT_BYTES_MAX);
         let mut assembly = Assembly::new(&budget);
         for id in 0..4 {

@@ -74,11 +74,12 @@ pub struct Service {
 impl Service {
     /// A service that answers with `batcher`.
     pub fn new(hello: WorkerHello, batcher: Batcher) -> Arc<Self> {
+        let unfinished = assembly::Budget::of(batcher.traffic().unfinished_bytes);
         Arc::new(Self {
             hello,
             batcher,
+            unfinished,
             leases: Leases::default(),
-            unfinished: assembly::Budget::default(),
             unread: Arc::default(),
             figures: figures::Figures::default(),
             started: Instant::now(),

@@ -95,6 +95,16 @@ impl Tokenizer {
         }
     }
 
+    /// Bytes of tables that are held beside the map.
+    pub fn private_bytes(&self) -> usize {
+        match &self.model {
+            Model::WordPiece(model) => model.private_bytes(),
+            Model::ByteLevelBpe(model) => model.private_bytes(),
+            Model::Unigram(model) => model.private_bytes(),
+            Model::SentencePiece(model) => model.private_bytes(),
+        }
+    }
+
     /// Appends the ids of `text` to `out`, special tokens included, at most `limit` of them.
     ///
     /// A longer text is cut as Hugging Face cuts: its first ids as far as they leave room for the

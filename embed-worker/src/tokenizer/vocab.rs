@@ -98,6 +98,11 @@ struct Table {
 }
 
 impl Vocab {
+    /// Bytes that are held beside the map.
+    pub(super) fn private_bytes(&self) -> usize {
+        size_of_val(&*self.table.slots) + self.tokens.private_bytes()
+    }
+
     /// Tokens in WordPiece's spelling.
     ///
     /// `piece_bytes_max`: longer tokens cannot be part of a word, and are left out.

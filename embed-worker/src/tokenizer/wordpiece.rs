@@ -31,6 +31,11 @@ pub(super) struct WordPiece {
 }
 
 impl WordPiece {
+    /// Bytes that are held beside the map.
+    pub(super) fn private_bytes(&self) -> usize {
+        self.vocab.private_bytes()
+    }
+
     pub(super) fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let lowercase = file.bool(keys::LOWERCASE)?.unwrap_or(true);
         let strip_accents = file.bool(keys::STRIP_ACCENTS)?.unwrap_or(lowercase);

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
 use embed_worker::kernels::Isa;
 use serde::Deserialize;
@@ -163,7 +164,12 @@ struct Patch {
 
 /// Opens the model and embeds a text; the error's text, or the vector.
 fn outcome(path: &Path, text: &str) -> Result<Vec<f32>, String> {
-    let options = EngineOptions { threads: 1, isa: Isa::best(), batch_tokens: 512 };
+    let options = EngineOptions {
+        threads: 1,
+        isa: Isa::best(),
+        batch_tokens: 512,
+        memory_budget: MEMORY_BUDGET,
+    };
     let mut engine = Engine::open(path, &options).map_err(|error| error.to_string())?;
     let mut batch = TokenBatch::new();
     engine.tokenize(text, true, &mut batch).map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
 use embed_worker::kernels::Isa;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 pub(crate) const WORST_SLACK: f64 = 0.0005;
 
 /// The tiny models that are committed, with what each is there for.
-const TINY_MODELS: [&str; 7] = [
+pub(crate) const TINY_MODELS: [&str; 7] = [
     "bert-mean-Q4_0",    // learned positions, mean pooling
     "bert-cls-Q5_K_M",   // CLS pooling, cased, rows of 320: falls back to Q5_1 and Q8_0
     "nomic-bert-Q2_K",   // rotary positions, gate, fused q/k/v; Q2_K, Q3_K, Q6_K
@@ -47,7 +48,7 @@ pub(crate) fn data(name: &str) -> PathBuf {
 }
 
 pub(crate) fn open(model: &Path, threads: usize, isa: Isa) -> Engine {
-    let options = EngineOptions { threads, isa, batch_tokens: 2048 };
+    let options = EngineOptions { threads, isa, batch_tokens: 2048, memory_budget: MEMORY_BUDGET };
     Engine::open(model, &options).unwrap_or_else(|error| panic!("{}: {error}", model.display()))
 }
 
@@ -145,7 +146,12 @@ fn a_vector_is_the_same_alone_and_in_company_bit_for_bit() {
     let mut engine = open(&default_model(), 2, Isa::best());
     let alone: Vec<Vec<f32>> = texts.iter().map(|text| embed_alone(&mut engine, text)).collect();
     for threads in [1, 2, 3] {
-        let options = EngineOptions { threads, isa: Isa::best(), batch_tokens: 8192 };
+        let options = EngineOptions {
+            threads,
+            isa: Isa::best(),
+            batch_tokens: 8192,
+            memory_budget: MEMORY_BUDGET,
+        };
         let mut engine = Engine::open(&default_model(), &options).expect("opens");
         let mut batch = TokenBatch::new();
         for text in &texts {

@@ -1,6 +1,7 @@
 //! Models that are damaged or lie about themselves, through the engine: each ends in a vector of
 //! numbers or in an error that names what is wrong.
 
+use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::engine::{Engine, EngineError, EngineOptions, TokenBatch};
 use embed_worker::gguf::GgufFile;
 use embed_worker::kernels::{DType, Isa};
@@ -11,7 +12,7 @@ use crate::support::test_data;
 
 /// Embeds a text with the model in `bytes`.
 fn embed(bytes: Vec<u8>, isa: Isa) -> Result<Vec<f32>, EngineError> {
-    let options = EngineOptions { threads: 1, isa, batch_tokens: 64 };
+    let options = EngineOptions { threads: 1, isa, batch_tokens: 64, memory_budget: MEMORY_BUDGET };
     let file = GgufFile::from_bytes(bytes)?;
     let mut engine = Engine::from_gguf(&file, "hostile", &options)?;
     let mut batch = TokenBatch::new();

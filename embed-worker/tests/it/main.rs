@@ -5,9 +5,12 @@
 mod architectures;
 mod bench;
 mod fixtures;
+#[cfg(target_os = "linux")]
+mod full_model;
 mod fuzz_corpus;
 mod golden;
 mod hostile_models;
+mod memory_budget;
 mod memory_mapped_gguf;
 mod model_file;
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ use embed_protocol::{
     EmbedParams, ErrorCode, PROTOCOL_VERSION, Priority, Request, Response, TEXT_PART_BYTES_MAX,
     vector,
 };
+use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
 use embed_worker::gguf::GgufFile;
 use embed_worker::kernels::Isa;
@@ -26,7 +27,12 @@ fn serve(model: &Path) -> (Home, Worker) {
 
 /// The vector of `text` without any worker, for comparison.
 fn vector_of(model: &Path, text: &str) -> Vec<f32> {
-    let options = EngineOptions { threads: 1, isa: Isa::best(), batch_tokens: 512 };
+    let options = EngineOptions {
+        threads: 1,
+        isa: Isa::best(),
+        batch_tokens: 512,
+        memory_budget: MEMORY_BUDGET,
+    };
     let mut engine = Engine::open(model, &options).expect("a sound model");
     let mut batch = TokenBatch::new();
     engine.tokenize(text, true, &mut batch).expect("cut at the context");

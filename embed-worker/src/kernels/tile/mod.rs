@@ -18,6 +18,8 @@ mod quarter_panel;
 
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::Isa;
 use super::block::Format;
 use super::memory::Ahead;
@@ -26,8 +28,8 @@ use super::quantize::{Large, QuantizedRows, Small, Values};
 use super::simd::Portable;
 
 /// What a token gives with the rows of each panel, summed up from slice to slice.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
 pub(super) struct Sums(pub(super) [[f32; ROWS]; PANELS]);
 
 impl Sums {

@@ -46,6 +46,11 @@ pub(super) struct Merges {
 }
 
 impl Merges {
+    /// Bytes that are held.
+    pub(super) fn private_bytes(&self) -> usize {
+        size_of_val(&*self.merges) + size_of_val(&*self.slots)
+    }
+
     pub(super) fn from_gguf(file: &GgufFile, vocab: &Vocab) -> Result<Self, TokenizerError> {
         let texts = file.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
         let merges = read(&texts, vocab)?;

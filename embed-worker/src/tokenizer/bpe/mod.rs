@@ -53,6 +53,11 @@ pub(super) struct ByteLevelBpe {
 }
 
 impl ByteLevelBpe {
+    /// Bytes that are held beside the map.
+    pub(super) fn private_bytes(&self) -> usize {
+        self.vocab.private_bytes() + self.merges.private_bytes()
+    }
+
     pub(super) fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let name = file.str(keys::PRE)?.ok_or(TokenizerError::Missing { key: keys::PRE })?;
         let family = Family::named(name)?;

@@ -18,6 +18,11 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
+    /// Bytes that are held.
+    pub(super) fn private_bytes(&self) -> usize {
+        size_of_val(&*self.bits)
+    }
+
     pub(super) fn new(vocab: &Vocab) -> Self {
         let mut bits = vec![0; (1 << BITS) / u64::BITS as usize].into_boxed_slice();
         for id in 0..vocab.len() as u32 {

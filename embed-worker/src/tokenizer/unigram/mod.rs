@@ -46,6 +46,11 @@ pub(super) struct Unigram {
 }
 
 impl Unigram {
+    /// Bytes that are held beside the map.
+    pub(super) fn private_bytes(&self) -> usize {
+        self.vocab.private_bytes()
+    }
+
     pub(super) fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let vocab = Vocab::verbatim(file, PIECE_BYTES_MAX)?;
         let scores = Scores::from_gguf(file, &vocab)?;

@@ -1,5 +1,6 @@
 //! Runs a test in a process of its own, whose memory no other test disturbs.
 
+use std::io::Write as _;
 use std::process::Command;
 
 const CHILD: &str = "EMBED_TEST_CHILD";
@@ -16,6 +17,8 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
         .output()
         .expect("the test binary starts");
     let text = String::from_utf8_lossy(&output.stdout);
+    // What it said past the harness is said past this one's as well.
+    let _ = std::io::stderr().write_all(&output.stderr);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     // A name that matches no test would succeed without having run.
     assert!(text.contains("1 passed"), "{test} did not run: {text}");
