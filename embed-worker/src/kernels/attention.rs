@@ -545,35 +545,42 @@ fn softmax<S: Simd>(
     let Attention { heads, sight, slopes } = *text.attention;
     let root = (heads.width as f32).sqrt();
     let scale = simd.splat(1.0 / root);
-    let mut inverses = [0.0; QUERIES];
+    let mut seen = [const { 0..0 }; QUERIES];
+    // What is not seen takes no part: it repeats a score, and then counts nothing.
+    let mut repeated = [0.0; QUERIES];
     for query in 0..QUERIES {
         let place = places[query];
         if let Some(slope) = slopes.get(head) {
             // Scores are scaled later, and this with them.
             lean(simd, slope * root, place - start, query, scores);
         }
-        let seen = sight.of(&(place..place + 1), text.tokens);
-        let seen = seen.start - start..seen.end - start;
-        // What is not seen takes no part: it repeats a score, and then counts nothing.
-        let repeated = scores[seen.start / LANES][query][seen.start % LANES];
-        let mut largest = simd.splat(f32::NEG_INFINITY);
-        for block in 0..scores.len() {
-            let scores = &mut scores[block][query];
-            fill_unseen(scores, block, &seen, repeated);
-            largest = simd.max(simd.load(scores), largest);
-        }
-        let largest = simd.splat(simd.max_lane(largest));
-        let mut sums = simd.splat(0.0);
-        for block in 0..scores.len() {
-            let scores = &mut scores[block][query];
-            let e = exp(simd, simd.mul(simd.sub(simd.load(scores), largest), scale));
-            simd.store(e, scores);
-            fill_unseen(scores, block, &seen, 0.0);
-            sums = simd.add(sums, simd.load(scores));
-        }
-        inverses[query] = 1.0 / simd.sum(sums);
+        let of_text = sight.of(&(place..place + 1), text.tokens);
+        seen[query] = of_text.start - start..of_text.end - start;
+        repeated[query] = scores[seen[query].start / LANES][query][seen[query].start % LANES];
     }
-    inverses
+    // All queries side by side, so that none of them waits for a sum of its own.
+    let mut largest = [simd.splat(f32::NEG_INFINITY); QUERIES];
+    for (block, scores) in scores.iter_mut().enumerate() {
+        for query in 0..QUERIES {
+            fill_unseen(&mut scores[query], block, &seen[query], repeated[query]);
+            largest[query] = simd.max(simd.load(&scores[query]), largest[query]);
+        }
+    }
+    let mut sums = [simd.splat(0.0); QUERIES];
+    for query in 0..QUERIES {
+        largest[query] = simd.splat(simd.max_lane(largest[query]));
+    }
+    for (block, scores) in scores.iter_mut().enumerate() {
+        for query in 0..QUERIES {
+            let distance = simd.sub(simd.load(&scores[query]), largest[query]);
+            simd.store(exp(simd, simd.mul(distance, scale)), &mut scores[query]);
+        }
+        for query in 0..QUERIES {
+            fill_unseen(&mut scores[query], block, &seen[query], 0.0);
+            sums[query] = simd.add(sums[query], simd.load(&scores[query]));
+        }
+    }
+    sums.map(|sum| 1.0 / simd.sum(sum))
 }
 
 /// Takes `slope` from a query's scores for each place between it and the key.
