@@ -25,6 +25,8 @@ export function dropCaches() {
 /** A group of at most `bytes` bytes, or undefined where none can be made. */
 export function makeGroup(bytes) {
   for (const { root, limit, peak, kills } of HIERARCHIES) {
+    // Where nothing is mounted, a folder would be one like any other.
+    if (!existsSync(join(root, 'cgroup.procs'))) continue
     const folder = join(root, `embed-full-model-${process.pid}`)
     try {
       mkdirSync(folder)
