@@ -73,7 +73,13 @@ class Group {
     return Number(/^oom_kill (\d+)$/m.exec(readFileSync(join(this.folder, this.#files.kills), 'utf8'))?.[1] ?? 0)
   }
 
+  /** Whether it could be removed: not while a process of it has yet to end. */
   remove() {
-    rmdirSync(this.folder)
+    try {
+      rmdirSync(this.folder)
+      return true
+    } catch {
+      return false
+    }
   }
 }
