@@ -55,7 +55,7 @@ for (const name of ['all-MiniLM-L6-v2', 'bge-base-en-v1.5']) {
 }
 
 /** Narrow, since a vocabulary of 152,000 makes up for it. */
-const NARROW = ['--width', '256', '--heads', '4', '--inner', '256']
+const NARROW = ['--width', '256', '--heads', '8', '--inner', '256']
 
 for (const name of ['Qwen3-Embedding-0.6B', 'nomic-embed-code']) {
   test(`a model of the shape of ${name} tells texts apart, with a made vocabulary`, async () => {

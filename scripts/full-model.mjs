@@ -194,7 +194,7 @@ async function confined(model, wanted) {
     console.log(`in 1 GB: a text in ${seconds(first.ms)}, the next in ${seconds(second.ms)}${peak ? `; at most ${mb(peak)} with the file's pages` : ''}`)
   } finally {
     await place.leave()
-    group.remove()
+    await holds(() => group.remove(), PATIENCE_MS)
   }
 }
 

@@ -25,6 +25,8 @@ export function dropCaches() {
 /** A group of at most `bytes` bytes, or undefined where none can be made. */
 export function makeGroup(bytes) {
   for (const { root, limit, peak, kills } of HIERARCHIES) {
+    // Where nothing is mounted, a folder would be one like any other.
+    if (!existsSync(join(root, 'cgroup.procs'))) continue
     const folder = join(root, `embed-full-model-${process.pid}`)
     try {
       mkdirSync(folder)
@@ -71,7 +73,13 @@ class Group {
     return Number(/^oom_kill (\d+)$/m.exec(readFileSync(join(this.folder, this.#files.kills), 'utf8'))?.[1] ?? 0)
   }
 
+  /** Whether it could be removed: not while a process of it has yet to end. */
   remove() {
-    rmdirSync(this.folder)
+    try {
+      rmdirSync(this.folder)
+      return true
+    } catch {
+      return false
+    }
   }
 }
