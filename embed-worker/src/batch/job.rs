@@ -55,7 +55,10 @@ impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let code = match error {
             EngineError::TextTooLong { .. } => ErrorCode::TextTooLong,
-            EngineError::Dimensions { .. } | EngineError::NoTokens => ErrorCode::BadArgument,
+            EngineError::Dimensions { .. }
+            | EngineError::NoTokens
+            | EngineError::Task { .. }
+            | EngineError::TaskUnknown { .. } => ErrorCode::BadArgument,
             EngineError::Vector(_) => ErrorCode::ModelInvalid,
             EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error)) => {
                 code_of_file(error)

@@ -12,6 +12,8 @@ pub mod hyper;
 mod keys;
 mod pass;
 pub mod pooling;
+pub mod published;
+pub mod rope;
 mod scratch;
 mod steps;
 mod token_batch;

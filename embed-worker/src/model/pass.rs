@@ -131,7 +131,7 @@ impl Pass<'_> {
             if let Some(rope) = rope {
                 let angles = range.len() * rope.dims / 2;
                 let table = (&table.cos[..angles], &table.sin[..angles]);
-                kernels.rope(workspace, qkv, heads, table);
+                rope.turn(*kernels, workspace, qkv, heads, table);
             }
             let width = heads.query_width();
             let attended = &mut scratch.attended[range.start * width..range.end * width];

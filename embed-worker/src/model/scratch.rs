@@ -4,7 +4,8 @@
 //! on a tile of tokens at a time and stays small whatever the batch is.
 
 use super::feed_forward::FeedForwardScratch;
-use super::hyper::{Hyperparameters, Rope};
+use super::hyper::Hyperparameters;
+use super::rope::Rope;
 use crate::kernels::{Buffer, QuantizedRows};
 
 /// Tokens that go through a product together.
@@ -96,18 +97,19 @@ pub(super) struct RopeTable {
 impl RopeTable {
     /// Extends the table to `positions` rows.
     ///
-    /// The angle of position `p` and pair `i` is `p * base^(-2i/dims)` (Su et al. 2021, arXiv
-    /// 2104.09864), in f64 so that late positions are as exact as early ones.
+    /// Angles are f64, so that late positions are as exact as early ones.
     pub(super) fn reach(&mut self, rope: Rope, positions: usize) {
-        let pairs = rope.dims / 2;
+        if positions <= self.positions {
+            return;
+        }
+        let (turns, magnitude) = (rope.turns(), rope.magnitude());
         for position in self.positions..positions {
-            for pair in 0..pairs {
-                let exponent = -2.0 * pair as f64 / rope.dims as f64;
-                let angle = position as f64 * f64::from(rope.base).powf(exponent);
-                self.cos.push(angle.cos() as f32);
-                self.sin.push(angle.sin() as f32);
+            for turn in &turns {
+                let angle = position as f64 * turn;
+                self.cos.push((angle.cos() * magnitude) as f32);
+                self.sin.push((angle.sin() * magnitude) as f32);
             }
         }
-        self.positions = self.positions.max(positions);
+        self.positions = positions;
     }
 }
