@@ -59,6 +59,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_asked_without_a_task_says_nothing_of_it() {
+        use crate::EmbedParams;
+
+        let plain = EmbedParams::default();
+        let bytes = rmp_serde::to_vec_named(&plain).expect("encodes");
+        assert_eq!(rmp_serde::from_slice::<EmbedParams>(&bytes).expect("decodes"), plain);
+        let asked = EmbedParams { task: Some(Task::Query), ..plain };
+        let more = rmp_serde::to_vec_named(&asked).expect("encodes");
+        assert_eq!(rmp_serde::from_slice::<EmbedParams>(&more).expect("decodes"), asked);
+        assert_eq!(more.len() - bytes.len(), "_task_query".len());
+    }
+
+    #[test]
     fn a_task_has_one_word_everywhere() {
         for task in Task::ALL {
             assert_eq!(task.as_str().parse(), Ok(task));

@@ -96,7 +96,7 @@ pub enum EngineError {
     },
     /// A task for a model of which it is not known what goes before its texts.
     #[error(
-        "option `task`: is `{task}`, but what goes before a text is not known of a model whose file calls it `{name}`; write it before the text and leave `task` out"
+        "option `task`: is `{task}`, but what goes before a text is not known of a model whose file calls it `{}`; write it before the text and leave `task` out", name.escape_debug()
     )]
     TaskUnknown {
         /// What was asked for.

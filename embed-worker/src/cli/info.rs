@@ -183,5 +183,9 @@ fn write_known(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
         };
         writeln!(out, "  {:14} {what}", task.as_str())?;
     }
+    writeln!(
+        out,
+        "                 only where a call asks with `task`; to use other words, write them before the text"
+    )?;
     writeln!(out, "  may be cut to  {}", known.cuts)
 }

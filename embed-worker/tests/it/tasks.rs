@@ -15,6 +15,7 @@ use crate::golden::{bits, data};
 use crate::support::gguf_writer::GgufWriter;
 use crate::support::peer::Peer;
 use crate::support::worker::{Home, Worker, real_model, tiny_model};
+use crate::support::{repository_file, test_data};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog";
 
@@ -23,7 +24,7 @@ fn model_of(architecture: &str) -> PathBuf {
     match architecture {
         "bert" => tiny_model(),
         "nomic-bert" => data("nomic-bert-IQ4_XS.gguf"),
-        "nomic-bert-moe" => crate::support::test_data("hostile/ok-moe.gguf"),
+        "nomic-bert-moe" => test_data("hostile/ok-moe.gguf"),
         "jina-bert-v2" => data("jina-bert-v2-Q4_K_M.gguf"),
         "modern-bert" => data("modern-bert-Q4_K_M.gguf"),
         "gemma-embedding" => data("gemma-embedding-dense-Q4_K_M.gguf"),
@@ -124,6 +125,18 @@ fn the_words_are_those_of_the_models_cards() {
         let of = |task| engine.for_task(TEXT, Some(task)).expect("known").into_owned();
         let found = [of(Task::Query), of(Task::Document)];
         assert_eq!(found, words.map(|words| format!("{words}{TEXT}")), "{name}");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_words_of_every_family() {
+    let readme = std::fs::read_to_string(repository_file("README.md")).expect("UTF-8");
+    for row in &PUBLISHED {
+        for words in Task::ALL.iter().filter_map(|task| prefix(&row.prefixes, *task)) {
+            let first = words.lines().next().unwrap_or_default();
+            let shown = format!("`{}`", first.replace('|', "\\|"));
+            assert!(words.is_empty() || readme.contains(&shown), "{}: {shown}", row.family);
+        }
     }
 }
 

@@ -132,6 +132,13 @@ fn an_embedder_that_pools_the_last_token_closes_unless_the_file_says_no() {
     };
     check(file(8).u32("qwen3.pooling_type", 3), &[("a", &[0, 8])]);
     check(file(8).u32("qwen3.pooling_type", 1), &[("a", &[0])]);
+    // A decoder pools the last token where its file does not say.
+    check(file(8), &[("a", &[0, 8])]);
+    let llama = writer("llama-bpe", &special)
+        .string("general.architecture", "llama")
+        .u32("tokenizer.ggml.bos_token_id", 9)
+        .u32("tokenizer.ggml.eos_token_id", 8);
+    check(llama, &[("a", &[9, 0, 8])]);
     let says_no = file(8).u32("qwen3.pooling_type", 3).bool("tokenizer.ggml.add_eos_token", false);
     check(says_no, &[("a", &[0])]);
     // The end of a chat's turn is never the end of a text.
