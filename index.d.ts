@@ -14,13 +14,21 @@ export interface EmbedOptions {
    */
   readonly model?: string
   /**
+   * What the text is embedded for. Many models are trained with a few words of their own before a
+   * text, for example `search_query: `; with this option the worker puts them there, and their tokens
+   * count as the text's. A model that is known to have none takes every task unchanged; one that is
+   * trained for other tasks only, or that is not known, refuses with `EMBED_BAD_ARGUMENT`.
+   * `embed-worker info` shows what is known of a model. Default: the text as it is.
+   */
+  readonly task?: 'query' | 'document' | 'clustering' | 'classification'
+  /**
    * A text with more tokens than the model's context, or than `EMBED_MEMORY_BUDGET` allows: `false`
    * refuses it with `EMBED_TEXT_TOO_LONG`, `true` cuts it there. Default: `false`.
    */
   readonly truncate?: boolean
   /**
    * Keep only the first so many dimensions (Matryoshka) before normalising. Only models that were
-   * trained for it lose little by it. Default: all.
+   * trained for it lose little by it: `embed-worker info` shows for which numbers. Default: all.
    */
   readonly dimensions?: number
   /** Scale the vector to unit length, so that a dot product is a cosine. Default: `true`. */

@@ -110,6 +110,52 @@ test('a text of many frames arrives whole', async () => {
   assertSame(await embed(long, { truncate: true }), await embed('word '.repeat(2000), { truncate: true }))
 })
 
+/** A small model, but what its file calls it: the name is padded, so that nothing else in the file moves. */
+function modelNamed(name) {
+  const bytes = readFileSync(join(root, 'embed-worker', 'tests', 'data', 'golden', 'nomic-bert-IQ4_XS.gguf'))
+  const old = 'fixture nomic-bert (synthetic, seed 103)'
+  const at = bytes.indexOf(old)
+  assert.ok(at > 0)
+  bytes.write(name.padEnd(old.length), at)
+  const folder = mkdtempSync(join(tmpdir(), 'embed-model-'))
+  after(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'model.gguf')
+  writeFileSync(path, bytes)
+  return path
+}
+
+test('a task puts the model\'s own words before every text', async () => {
+  const model = modelNamed('nomic-embed-text-v1.5')
+  const texts = ['how do I reset my password?', '', 'the quick brown fox']
+  for (const [task, words] of [
+    ['query', 'search_query: '],
+    ['document', 'search_document: '],
+    ['clustering', 'clustering: '],
+    ['classification', 'classification: ']
+  ]) {
+    const written = await embed(texts.map((text) => words + text), { model })
+    for (const [i, vector] of (await embed(texts, { model, task })).entries()) assertSame(vector, written[i])
+    assertSame(await embed(texts[0], { model, task }), written[0])
+  }
+})
+
+test('the model that ships has no words of its own: every task is the text as it is', async () => {
+  const expected = await embed('text')
+  for (const task of ['query', 'document', 'clustering', 'classification', undefined]) {
+    assertSame(await embed('text', { task }), expected)
+  }
+})
+
+test('a task for a model that is not known is refused', async () => {
+  const model = modelNamed('my own model')
+  await assert.rejects(embed('text', { model, task: 'query' }), (error) => {
+    assert.equal(error.code, 'EMBED_BAD_ARGUMENT')
+    assert.match(error.message, /`query`.*`my own model.*leave `task` out/)
+    return true
+  })
+  assert.ok(Math.abs(norm(await embed('text', { model })) - 1) < NORM_TOLERANCE)
+})
+
 test('dimensions keeps the first ones and scales them', async () => {
   const all = await embed('Matryoshka')
   for (const dimensions of [1, 64, 383, 384]) {

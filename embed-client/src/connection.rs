@@ -181,6 +181,7 @@ impl Connection {
             dimensions: options.dimensions,
             priority: options.priority,
             deadline_ms: Some(u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX)),
+            task: options.task,
         };
         for frame in frames(id, text, params) {
             let pushed = shared.outbox.push(&frame).await;

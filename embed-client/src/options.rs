@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use embed_protocol::endpoint;
-use embed_protocol::{Priority, Transport};
+use embed_protocol::{Priority, Task, Transport};
 
 /// How long one text may take, unless the caller says otherwise. It includes the start of a worker.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -120,6 +120,9 @@ pub enum Fallback {
 /// How one text is to be embedded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedOptions {
+    /// What it is embedded for: the model's own words for that are put before it, and count as its
+    /// tokens. `None` embeds it as it is. A hash embedding is of the text alone.
+    pub task: Option<Task>,
     /// Cut the text at the model's context instead of refusing it.
     pub truncate: bool,
     /// Scale the vector to unit length.
@@ -137,6 +140,7 @@ pub struct EmbedOptions {
 impl Default for EmbedOptions {
     fn default() -> Self {
         Self {
+            task: None,
             truncate: false,
             normalize: true,
             dimensions: None,

@@ -1,7 +1,7 @@
 //! The wire between a client and `embed-worker`, and nothing else.
 //!
 //! Two programs must agree on these bytes, so both compile this crate: [`message`] says what
-//! travels and [`stats`] the figures among it, [`frame`] how it is cut into frames, [`vector`] how a
+//! travels, [`task`] what a text is embedded for and [`stats`] the figures, [`frame`] how it is cut into frames, [`vector`] how a
 //! vector looks inside one, [`error_code`] what may go wrong, [`endpoint`] where the two meet,
 //! [`card`] what a worker leaves there for those who cannot ask it, [`secret`] and [`handshake`] how
 //! both prove to be of one user where the system does not tell, and [`log_name`] what both call a
@@ -23,6 +23,7 @@ pub mod private_file;
 pub mod process;
 pub mod secret;
 pub mod stats;
+pub mod task;
 pub mod vector;
 
 pub use card::WorkerCard;
@@ -34,6 +35,7 @@ pub use message::{
     ClientHello, EmbedParams, ModelInfo, Priority, Request, Response, Timings, WorkerHello,
 };
 pub use stats::StatsSnapshot;
+pub use task::Task;
 
 /// Version of everything in this crate that travels.
 ///

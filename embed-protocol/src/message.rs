@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorCode, StatsSnapshot};
+use crate::{ErrorCode, StatsSnapshot, Task};
 
 /// From client to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,10 @@ pub struct EmbedParams {
     pub priority: Priority,
     /// Milliseconds after which nobody waits for the answer any more; `None` waits for ever.
     pub deadline_ms: Option<u32>,
+    /// What it is embedded for: the worker puts the model's own words for that before the text.
+    /// `None` embeds the text as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
 }
 
 impl Default for EmbedParams {
@@ -94,6 +98,7 @@ impl Default for EmbedParams {
             dimensions: None,
             priority: Priority::Interactive,
             deadline_ms: None,
+            task: None,
         }
     }
 }

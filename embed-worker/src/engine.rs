@@ -4,11 +4,15 @@
 
 mod budget;
 
+use std::borrow::Cow;
 use std::path::Path;
+
+use embed_protocol::Task;
 
 use crate::gguf::{GgufError, GgufFile};
 use crate::kernels::{Isa, Kernels, Workspace};
 use crate::model::pooling::{self, VectorError};
+use crate::model::published::{Known, Prefixes};
 use crate::model::{Encoder, Hyperparameters, ModelError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
@@ -107,6 +111,41 @@ pub enum EngineError {
         /// The vector's length.
         dimensions: usize,
     },
+    /// A task that the model is not trained for, or wants words of the caller's own for.
+    #[error(
+        "option `task`: is `{task}`, for which {family} has no words of its own, but for {known}; write an instruction before the text instead"
+    )]
+    Task {
+        /// What was asked for.
+        task: Task,
+        /// The model's row.
+        family: &'static str,
+        /// The tasks that it is trained for.
+        known: String,
+    },
+    /// A task for a model of which it is not known what goes before its texts.
+    #[error(
+        "option `task`: is `{task}`, but what goes before a text is not known of a model whose file calls it `{}`; write it before the text and leave `task` out", name.escape_debug()
+    )]
+    TaskUnknown {
+        /// What was asked for.
+        task: Task,
+        /// The model's name, shortened.
+        name: String,
+    },
+}
+
+/// The longest name of a model that an error repeats.
+const NAME_CHARS_MAX: usize = 60;
+
+/// What goes before a text for `task`; `None` if the model is not trained for that.
+pub fn prefix(prefixes: &Prefixes, task: Task) -> Option<&'static str> {
+    match task {
+        Task::Query => prefixes.query,
+        Task::Document => prefixes.document,
+        Task::Clustering => prefixes.clustering,
+        Task::Classification => prefixes.classification,
+    }
 }
 
 /// What tokenizing one text gave.
@@ -125,6 +164,7 @@ pub struct Engine {
     encoder: Encoder,
     summary: ModelSummary,
     budget: Budget,
+    known: Option<Known>,
 }
 
 impl Engine {
@@ -160,6 +200,7 @@ impl Engine {
             quantization: file.main_dtype().map(|dtype| dtype.to_string()).unwrap_or_default(),
             fingerprint: file.fingerprint(),
         };
+        let known = Known::of(file)?;
         let kernels = Kernels::new(options.isa);
         let workspace = Workspace::new(options.threads);
         let mut encoder = Encoder::new(file, hyper, tokenizer.vocabulary(), kernels, workspace)?;
@@ -173,12 +214,17 @@ impl Engine {
                 }
             })?;
         encoder.set_memory(budget.batch_bytes);
-        Ok(Self { tokenizer, encoder, summary, budget })
+        Ok(Self { tokenizer, encoder, summary, budget, known })
     }
 
     /// What the model is.
     pub fn info(&self) -> &ModelSummary {
         &self.summary
+    }
+
+    /// What is known of the model beside its file.
+    pub fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
     }
 
     /// The model's sizes.
@@ -226,6 +272,35 @@ impl Engine {
     /// Threads that compute, the caller's included.
     pub fn threads(&self) -> usize {
         self.encoder.threads()
+    }
+
+    /// `text` as it is embedded for `task`: after the model's own words for that.
+    ///
+    /// # Errors
+    ///
+    /// A task that the model is not trained for, or of which nothing is known for it.
+    pub fn for_task<'t>(
+        &self,
+        text: &'t str,
+        task: Option<Task>,
+    ) -> Result<Cow<'t, str>, EngineError> {
+        match task.map(|task| self.prefix(task)).transpose()? {
+            None | Some("") => Ok(Cow::Borrowed(text)),
+            Some(prefix) => Ok(Cow::Owned([prefix, text].concat())),
+        }
+    }
+
+    fn prefix(&self, task: Task) -> Result<&'static str, EngineError> {
+        let Some(Known { published, .. }) = self.known else {
+            let name = self.summary.name.chars().take(NAME_CHARS_MAX).collect();
+            return Err(EngineError::TaskUnknown { task, name });
+        };
+        prefix(&published.prefixes, task).ok_or_else(|| {
+            let known =
+                Task::ALL.into_iter().filter(|task| prefix(&published.prefixes, *task).is_some());
+            let known = known.map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ");
+            EngineError::Task { task, family: published.family, known }
+        })
     }
 
     /// Adds `text` to `batch`.
@@ -278,7 +353,8 @@ impl Engine {
         let fits = batch.texts() <= 1 || batch.tokens() <= batch_tokens_max;
         assert!(fits, "the packer keeps to the batch's limit");
         let dimensions = self.summary.dimensions;
-        Ok(Rows { rows: self.encoder.forward(batch)?, dimensions })
+        let centred_before_cut = self.known.is_some_and(|known| known.published.centred_before_cut);
+        Ok(Rows { rows: self.encoder.forward(batch)?, dimensions, centred_before_cut })
     }
 }
 
@@ -287,6 +363,8 @@ impl Engine {
 pub struct Rows<'a> {
     rows: &'a [f32],
     dimensions: usize,
+    /// See [`crate::model::published::Published::centred_before_cut`].
+    centred_before_cut: bool,
 }
 
 impl Rows<'_> {
@@ -303,6 +381,9 @@ impl Rows<'_> {
     ) -> Result<Vec<f32>, EngineError> {
         let wanted = check_dimensions(dimensions, self.dimensions)?;
         let row = &self.rows[text * self.dimensions..][..self.dimensions];
+        if self.centred_before_cut && wanted < self.dimensions {
+            return Ok(pooling::finish(&pooling::centred(row), wanted, normalize)?);
+        }
         Ok(pooling::finish(row, wanted, normalize)?)
     }
 }

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use embed_client::{EmbedError, EmbedOptions, Fallback, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT};
+use embed_client::{
+    EmbedError, EmbedOptions, Fallback, Priority, TEXT_BYTES_MAX, TIMEOUT_DEFAULT, Task,
+};
 use napi::bindgen_prelude::*;
 use napi::{Env, Unknown, ValueType};
 
@@ -15,8 +17,9 @@ use crate::errors::{Checked, Rejection};
 use crate::progress::OnProgress;
 
 /// Every option that this version knows, as `index.d.ts` declares them.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "model",
+    "task",
     "truncate",
     "dimensions",
     "normalize",
@@ -26,10 +29,6 @@ const OPTIONS: [&str; 9] = [
     "signal",
     "onProgress",
 ];
-
-/// Options of later versions: refused by name, since ignoring them would give other vectors than the
-/// caller believes to have.
-const OPTIONS_TO_COME: [&str; 1] = ["task"];
 
 /// What is taken for the `fallback` option where a call has none.
 const FALLBACK_VARIABLE: &str = "EMBED_FALLBACK";
@@ -119,6 +118,7 @@ pub(crate) struct Options<'env> {
     pub(crate) model: Option<String>,
     pub(crate) signal: Option<Signal<'env>>,
     pub(crate) on_progress: Option<OnProgress<'env>>,
+    task: Option<Task>,
     truncate: Option<bool>,
     dimensions: Option<u32>,
     normalize: Option<bool>,
@@ -156,6 +156,7 @@ impl<'env> Options<'env> {
         };
         Ok(Self {
             model: get("model")?.path()?,
+            task: get("task")?.task()?,
             truncate: get("truncate")?.boolean()?,
             dimensions: get("dimensions")?.count()?,
             normalize: get("normalize")?.boolean()?,
@@ -177,6 +178,7 @@ impl<'env> Options<'env> {
             Input::Many(_) => Priority::Bulk,
         };
         EmbedOptions {
+            task: self.task,
             truncate: self.truncate.unwrap_or(false),
             normalize: self.normalize.unwrap_or(true),
             dimensions: self.dimensions,
@@ -262,6 +264,14 @@ impl<'env> Given<'env> {
         }
     }
 
+    fn task(&self) -> Checked<Option<Task>> {
+        let wanted = "'query', 'document', 'clustering' or 'classification'";
+        match self.string(wanted)? {
+            None => Ok(None),
+            Some(word) => word.parse().map(Some).map_err(|_| self.wrong(wanted)),
+        }
+    }
+
     fn fallback(&self) -> Checked<Option<Fallback>> {
         let wanted = "'none' or 'hash'";
         match self.string(wanted)? {
@@ -320,11 +330,6 @@ fn refuse_unknown(env: &Env, object: Object) -> Checked<()> {
     let object_class: Object = global(env, "Object")?;
     let keys: Function<Object, Vec<String>> = property(env, object_class, "keys")?;
     for name in keys.call(object)? {
-        if OPTIONS_TO_COME.contains(&name.as_str()) {
-            return Err(Rejection::argument(format!(
-                "options.{name}: not supported by this version"
-            )));
-        }
         if !OPTIONS.contains(&name.as_str()) {
             return Err(Rejection::argument(format!(
                 "options.{name}: no such option; there are {}",

@@ -57,9 +57,11 @@ impl From<&EngineError> for Failure {
             EngineError::TextTooLong { .. } | EngineError::TextBeyondBudget { .. } => {
                 ErrorCode::TextTooLong
             }
-            EngineError::Dimensions { .. } | EngineError::NoTokens | EngineError::Budget { .. } => {
-                ErrorCode::BadArgument
-            }
+            EngineError::Dimensions { .. }
+            | EngineError::NoTokens
+            | EngineError::Budget { .. }
+            | EngineError::Task { .. }
+            | EngineError::TaskUnknown { .. } => ErrorCode::BadArgument,
             EngineError::Vector(_) => ErrorCode::ModelInvalid,
             EngineError::Gguf(error) | EngineError::Model(ModelError::Gguf(error)) => {
                 code_of_file(error)

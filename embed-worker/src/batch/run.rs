@@ -141,7 +141,11 @@ impl<'a> Compute<'a> {
             }
             ids.clear();
             let Job { text, params, .. } = job.get();
-            let tokenized = match self.engine.tokenize(text, params.truncate, &mut ids) {
+            let tokenized = self
+                .engine
+                .for_task(text, params.task)
+                .and_then(|text| self.engine.tokenize(&text, params.truncate, &mut ids));
+            let tokenized = match tokenized {
                 Ok(tokenized) => tokenized,
                 Err(error) => {
                     let failure = (self.check)().err();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use embed_protocol::Task;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -24,6 +25,10 @@ pub(super) struct EmbedArgs {
     /// The GGUF file [default: the model that ships with the package]
     #[arg(long, env = "EMBED_MODEL", value_name = "FILE")]
     model: Option<PathBuf>,
+    /// What the texts are for: query, document, clustering or classification. Puts the model's own
+    /// words for that before each, which `info` shows
+    #[arg(long, value_name = "TASK")]
+    task: Option<Task>,
     /// Cut texts at the model's context instead of refusing them
     #[arg(long)]
     truncate: bool,
@@ -71,6 +76,7 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<ExitCode> {
         .map_err(|error| failed(&Failure::from(&error)))?;
     check_dimensions(args.dimensions, engine.info().dimensions)
         .map_err(|error| failed(&Failure::from(&error)))?;
+    engine.for_task("", args.task).map_err(|error| failed(&Failure::from(&error)))?;
     let progress = progress(args)?;
     let mut writer = Writer {
         engine: &mut engine,
@@ -140,7 +146,10 @@ struct Writer<'a, W: Write> {
 impl<W: Write> Writer<'_, W> {
     fn add(&mut self, index: usize, text: &str) -> anyhow::Result<()> {
         self.ids.clear();
-        let tokenized = self.engine.tokenize(text, self.args.truncate, &mut self.ids);
+        let tokenized = self
+            .engine
+            .for_task(text, self.args.task)
+            .and_then(|text| self.engine.tokenize(&text, self.args.truncate, &mut self.ids));
         if tokenized.is_ok() {
             let most = self.engine.budget().batch_tokens_max;
             if self.batch.tokens() + self.ids.tokens() > most {

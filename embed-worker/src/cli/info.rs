@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use embed_protocol::Task;
 use serde::Serialize;
 
 use super::{ComputeArgs, failed, model_path};
 use crate::batch::Failure;
-use crate::engine::Engine;
-use crate::engine::{Budget, MEGABYTE};
+use crate::engine::{Budget, Engine, MEGABYTE, prefix};
 use crate::gguf::GgufFile;
+use crate::model::published::{Cuts, Known};
 
 #[derive(Debug, Args)]
 pub(super) struct InfoArgs {
@@ -41,6 +42,8 @@ struct Info {
     feed_forward: usize,
     pooling: String,
     pooling_is_default: bool,
+    /// What is known of the model beside its file, if anything is.
+    known: Option<KnownInfo>,
     tokenizer: &'static str,
     vocabulary: usize,
     tensor_types: BTreeMap<String, TensorTypes>,
@@ -70,6 +73,36 @@ impl Memory {
             longest_text_tokens: text_tokens_max,
             context_budget_mb: engine.megabytes_for(engine.info().context_tokens),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct KnownInfo {
+    family: &'static str,
+    /// The key of the file that names it.
+    by: &'static str,
+    /// What goes before a text for each task; null if the model is not trained for it.
+    prefixes: BTreeMap<&'static str, Option<&'static str>>,
+    /// To what a vector may be cut, for a person.
+    cuts: String,
+}
+
+impl KnownInfo {
+    fn new(known: &Known, dimensions: usize) -> Self {
+        let Known { published, key } = *known;
+        let prefixes = Task::ALL.map(|task| (task.as_str(), prefix(&published.prefixes, task)));
+        let mut cuts = match published.cuts {
+            Cuts::None => "not trained for it".into(),
+            Cuts::To(numbers) => {
+                let fewer = numbers.iter().filter(|number| **number < dimensions);
+                fewer.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+            Cuts::From(fewest) => format!("any number from {fewest}"),
+        };
+        if published.centred_before_cut {
+            cuts.push_str(", of the vector after a layer norm");
+        }
+        Self { family: published.family, by: key, prefixes: prefixes.into(), cuts }
     }
 }
 
@@ -103,6 +136,7 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         feed_forward: hyper.inner,
         pooling: summary.pooling.clone(),
         pooling_is_default: !hyper.pooling_named,
+        known: engine.known().map(|known| KnownInfo::new(known, summary.dimensions)),
         tokenizer: engine.tokenizer_kind(),
         vocabulary: engine.vocabulary(),
         tensor_types,
@@ -138,6 +172,7 @@ fn write(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
         "  vector         {} dimensions, {} pooling{default}",
         info.dimensions, info.pooling
     )?;
+    write_known(out, info)?;
     writeln!(out, "  context        {} tokens", info.context_tokens)?;
     writeln!(
         out,
@@ -169,4 +204,26 @@ fn write_memory(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
         write!(out, " in this budget; a text as long as the context wants {context_budget_mb} MB")?;
     }
     writeln!(out)
+}
+
+/// What `task` and `dimensions` do with this model, and what to do where they do not fit.
+fn write_known(out: &mut impl Write, info: &Info) -> std::io::Result<()> {
+    let Some(known) = &info.known else {
+        let what = "unknown by its name: write what goes before a text into it, without `task`";
+        return writeln!(out, "  tasks          {what}");
+    };
+    writeln!(out, "  known as       {}, by its {}", known.family, known.by)?;
+    for task in Task::ALL {
+        let what = match known.prefixes[task.as_str()] {
+            None => "not trained for: write an instruction of your own before the text".into(),
+            Some("") => "nothing before the text".into(),
+            Some(prefix) => format!("`{}` before the text", prefix.escape_debug()),
+        };
+        writeln!(out, "  {:14} {what}", task.as_str())?;
+    }
+    writeln!(
+        out,
+        "                 only where a call asks with `task`; to use other words, write them before the text"
+    )?;
+    writeln!(out, "  may be cut to  {}", known.cuts)
 }

@@ -3,6 +3,7 @@
 //! Adding an architecture is adding a row, as long as it is made of parts that exist.
 //! The rows follow `src/models/*.cpp` of llama.cpp, whose converter wrote the files.
 
+use super::rope::Pairing;
 use crate::kernels::Activation;
 
 /// How a token learns where it stands.
@@ -10,10 +11,12 @@ use crate::kernels::Activation;
 pub enum Positions {
     /// A learned vector for each position is added to the token's (`position_embd.weight`).
     Learned,
-    /// Queries and keys are rotated by their position, element `i` paired with `i + dims/2`.
+    /// Queries and keys are rotated by their position.
     Rope {
         /// `rope.freq_base` where the file names none.
         default_base: f32,
+        /// Which elements turn together.
+        pairing: Pairing,
     },
     /// Scores fall with the distance, in each head at its own rate (ALiBi).
     Alibi,
@@ -134,6 +137,9 @@ pub struct Architecture {
     pub pooling: Pooling,
 }
 
+/// The base that most models have, and the pairs.
+const ROPE: Positions = Positions::Rope { default_base: 10_000.0, pairing: Pairing::Halves };
+
 /// Encoders: the norm comes after the sum.
 const BERT: Architecture = Architecture {
     name: "bert",
@@ -152,7 +158,7 @@ const BERT: Architecture = Architecture {
 const QWEN2: Architecture = Architecture {
     name: "qwen2",
     input: Input::Plain,
-    positions: Positions::Rope { default_base: 10_000.0 },
+    positions: ROPE,
     sight: Sight::Back,
     head_norms: false,
     norm: NormKind::Rms,
@@ -163,31 +169,26 @@ const QWEN2: Architecture = Architecture {
 };
 
 /// Every architecture that runs.
-pub const ARCHITECTURES: [Architecture; 8] = [
+pub const ARCHITECTURES: [Architecture; 9] = [
     // BERT and its children: MiniLM, bge, e5, gte, mxbai, snowflake-arctic.
     BERT,
     // nomic-embed-text v1 and v1.5.
     Architecture {
         name: "nomic-bert",
-        positions: Positions::Rope { default_base: 10_000.0 },
+        positions: ROPE,
         activation: Activation::Silu,
         gate: Gate::Own,
         ..BERT
     },
     // nomic-embed-text v2.
-    Architecture {
-        name: "nomic-bert-moe",
-        positions: Positions::Rope { default_base: 10_000.0 },
-        gate: Gate::NoneWithExperts,
-        ..BERT
-    },
+    Architecture { name: "nomic-bert-moe", positions: ROPE, gate: Gate::NoneWithExperts, ..BERT },
     // jina-embeddings-v2.
     Architecture { name: "jina-bert-v2", positions: Positions::Alibi, gate: Gate::InUp, ..BERT },
     // ModernBERT, gte-modernbert, granite-embedding R2.
     Architecture {
         name: "modern-bert",
         input: Input::Normed,
-        positions: Positions::Rope { default_base: 160_000.0 },
+        positions: Positions::Rope { default_base: 160_000.0, pairing: Pairing::Halves },
         sight: Sight::Alternating { local_base: 10_000.0, period: 3, first: true },
         norm: NormKind::LayerScale,
         norms: Norms::Before,
@@ -198,6 +199,13 @@ pub const ARCHITECTURES: [Architecture; 8] = [
     QWEN2,
     // Qwen3-Embedding.
     Architecture { name: "qwen3", head_norms: true, ..QWEN2 },
+    // Llama, and Mistral under its name: e5-mistral, SFR-Embedding, Linq-Embed. The converter has put
+    // the rows of queries and keys in another order than its neighbours have.
+    Architecture {
+        name: "llama",
+        positions: Positions::Rope { default_base: 10_000.0, pairing: Pairing::Neighbours },
+        ..QWEN2
+    },
     // EmbeddingGemma: a decoder's layers, but an encoder's sight and pooling.
     Architecture {
         name: "gemma-embedding",

@@ -14,6 +14,10 @@ use crate::kernels::{DType, Kernels};
 const UNKNOWN_PARTS: [&str; 4] =
     ["attn_norm_2.weight", "attn_sinks.weight", "attn_q_norm.weight", "attn_k_norm.weight"];
 
+/// Tensors of some variants that stretch rotations pair by pair.
+const UNKNOWN_TENSORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+
 impl Weights {
     /// Finds and checks every tensor that `hyper` asks for.
     ///
@@ -28,6 +32,9 @@ impl Weights {
     ) -> Result<Self, ModelError> {
         let find = Find { file, hyper, kernels };
         let (hidden, parts) = (hyper.hidden, hyper.architecture);
+        if let Some(tensor) = UNKNOWN_TENSORS.iter().find(|name| file.tensor(name).is_some()) {
+            return Err(ModelError::TensorUnsupported { tensor: (*tensor).into() });
+        }
         let types = "token_types.weight";
         let token_type = match parts.input {
             // Models that were trained with sentences of one kind only may have none.

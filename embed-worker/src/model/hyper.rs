@@ -5,6 +5,7 @@
 use super::architecture::{Architecture, Gate, Pooling, Positions, Sight};
 use super::error::ModelError;
 use super::keys::{CONTEXT_MAX, HIDDEN_MAX, Keys, WIDTH_MAX};
+use super::rope::Rope;
 use crate::gguf::GgufFile;
 use crate::kernels::{self, Activation, Heads};
 
@@ -52,15 +53,6 @@ pub struct Hyperparameters {
     pub head_inner: Option<usize>,
 }
 
-/// Parameters of rotary position embedding.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Base of the wavelengths.
-    pub base: f32,
-    /// Elements of each head that are rotated; even.
-    pub dims: usize,
-}
-
 /// Layers in which a token sees only what is near.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Local {
@@ -104,8 +96,8 @@ impl Hyperparameters {
         let heads = keys.heads(hidden)?;
         let rope = match architecture.positions {
             Positions::Learned | Positions::Alibi => None,
-            Positions::Rope { default_base } => {
-                Some(keys.rope("rope.freq_base", default_base, heads.width)?)
+            Positions::Rope { default_base, pairing } => {
+                Some(keys.rope("rope.freq_base", (default_base, pairing), heads.width)?)
             }
         };
         let slopes = match architecture.positions {
@@ -114,7 +106,10 @@ impl Hyperparameters {
         };
         let experts = match architecture.gate {
             Gate::NoneWithExperts => Some(keys.experts()?),
-            Gate::None | Gate::Own | Gate::InUp => None,
+            Gate::None | Gate::Own | Gate::InUp => {
+                keys.no_experts()?;
+                None
+            }
         };
         let (pooling, pooling_named) = keys.pooling()?;
         let (head_inner, dimensions) = keys.dense_heads(hidden)?.unzip();

@@ -2,7 +2,9 @@
 
 use super::architecture::{Architecture, Input, NormKind, Pooling, Sight};
 use super::error::ModelError;
-use super::hyper::{Experts, Local, Rope};
+use super::hyper::{Experts, Local};
+use super::published::Known;
+use super::rope::{Pairing, Rope, Scaling};
 use crate::gguf::{GgufFile, IntegerArray, Value};
 use crate::kernels::{Activation, Heads};
 
@@ -130,13 +132,10 @@ impl Keys<'_> {
     pub(super) fn rope(
         &self,
         key: &str,
-        default_base: f32,
+        (default_base, pairing): (f32, Pairing),
         head_width: usize,
     ) -> Result<Rope, ModelError> {
-        let base = self.file.f32(&self.full(key))?.unwrap_or(default_base);
-        if !(base.is_finite() && base > 0.0) {
-            return Err(self.value(key, base, "finite and above zero"));
-        }
+        let base = self.positive(key, default_base)?;
         let dims = match self.file.u32(&self.full("rope.dimension_count"))? {
             Some(dims) => dims as usize,
             None => head_width,
@@ -145,13 +144,68 @@ impl Keys<'_> {
             let wanted = format!("even, and from 2 to the head's width, {head_width}");
             return Err(self.value("rope.dimension_count", dims, wanted));
         }
-        if let Some(scaling) = self.file.str(&self.full("rope.scaling.type"))?
-            && scaling != "none"
-        {
-            let wanted = "only files without position scaling run";
-            return Err(self.unsupported("rope.scaling.type", &format!("`{scaling}`"), wanted));
+        Ok(Rope { base, dims, pairing, scaling: self.rope_scaling()? })
+    }
+
+    /// How positions are stretched. As in llama.cpp, a file that names a factor and no type means the
+    /// linear one.
+    fn rope_scaling(&self) -> Result<Scaling, ModelError> {
+        const TYPE: &str = "rope.scaling.type";
+        let factor = self.positive("rope.scaling.factor", 1.0)?;
+        if factor < 1.0 {
+            return Err(self.value("rope.scaling.factor", factor, "at least 1"));
         }
-        Ok(Rope { base, dims })
+        let scaling = match self.file.str(&self.full(TYPE))? {
+            Some("none") => Scaling::None,
+            None | Some("linear") if factor == 1.0 => Scaling::None,
+            None | Some("linear") => Scaling::Linear { factor },
+            Some("yarn") => self.yarn(factor)?,
+            Some(other) => {
+                let wanted = "only none, linear and yarn are";
+                return Err(self.unsupported(TYPE, &format!("`{other}`"), wanted));
+            }
+        };
+        if scaling != Scaling::None && matches!(self.architecture.sight, Sight::Alternating { .. })
+        {
+            let wanted = "where layers have rotations of two kinds, only none is";
+            return Err(self.unsupported(TYPE, "scaling", wanted));
+        }
+        Ok(scaling)
+    }
+
+    fn yarn(&self, factor: f32) -> Result<Scaling, ModelError> {
+        /// Keys that change more than this version does, with the value that changes nothing.
+        const NEUTRAL: [(&str, f32); 4] = [
+            ("rope.scaling.attn_factor", 1.0),
+            ("rope.scaling.yarn_attn_factor", 1.0),
+            ("rope.scaling.yarn_ext_factor", 1.0),
+            ("rope.scaling.yarn_log_multiplier", 0.0),
+        ];
+        for (key, neutral) in NEUTRAL {
+            if let Some(found) = self.file.f32(&self.full(key))?.filter(|found| *found != neutral) {
+                let wanted = "only YaRN as it was published is";
+                return Err(self.unsupported(key, &found.to_string(), wanted));
+            }
+        }
+        let context = self.size("context_length", CONTEXT_MAX)?;
+        let original = "rope.scaling.original_context_length";
+        let scaling = Scaling::Yarn {
+            factor,
+            original_context: self.size_or(original, CONTEXT_MAX, Some(context))?,
+            beta_fast: self.positive("rope.scaling.yarn_beta_fast", 32.0)?,
+            beta_slow: self.positive("rope.scaling.yarn_beta_slow", 1.0)?,
+        };
+        Ok(if factor == 1.0 { Scaling::None } else { scaling })
+    }
+
+    /// A number above zero, or `default` where the file has none.
+    fn positive(&self, key: &str, default: f32) -> Result<f32, ModelError> {
+        let found = self.file.f32(&self.full(key))?.unwrap_or(default);
+        if found.is_finite() && found > 0.0 {
+            Ok(found)
+        } else {
+            Err(self.value(key, found, "finite and above zero"))
+        }
     }
 
     /// Which of `blocks` layers see only what is near: by default all but the first or the last of
@@ -164,7 +218,8 @@ impl Keys<'_> {
         (period, first): (u32, bool),
     ) -> Result<Local, ModelError> {
         let window = self.size("attention.sliding_window", CONTEXT_MAX)?;
-        let rope = self.rope("rope.freq_base_swa", default_base, head_width)?;
+        let rope = (default_base, Pairing::Halves);
+        let rope = self.rope("rope.freq_base_swa", rope, head_width)?;
         let key = "attention.sliding_window_pattern";
         let layers = match self.file.value(&self.full(key)) {
             Some(Value::Array(_)) => {
@@ -183,6 +238,17 @@ impl Keys<'_> {
             }
         };
         Ok(Local { reach: window / 2, rope, layers })
+    }
+
+    /// Refuses experts where the architecture's row has none.
+    pub(super) fn no_experts(&self) -> Result<(), ModelError> {
+        match self.file.u32(&self.full("expert_count"))? {
+            None | Some(0) => Ok(()),
+            Some(count) => {
+                let wanted = "models of this architecture run without experts only";
+                Err(self.unsupported("expert_count", &count.to_string(), wanted))
+            }
+        }
     }
 
     pub(super) fn experts(&self) -> Result<Experts, ModelError> {
@@ -221,9 +287,8 @@ impl Keys<'_> {
     /// The pooling, and whether the file names it.
     ///
     /// Numbers are those of llama.cpp's `llama_pooling_type`. Encoders whose file says nothing were
-    /// nearly all trained with mean pooling; the families that were not are known by name.
+    /// nearly all trained with mean pooling; models that were not are known by name.
     pub(super) fn pooling(&self) -> Result<(Pooling, bool), ModelError> {
-        const CLS_FAMILIES: [&str; 3] = ["bge", "mxbai", "arctic-embed"];
         let unsupported = |found: &str| {
             let wanted = "only MEAN, CLS and LAST make one vector of a text here";
             Err(self.unsupported("pooling_type", found, wanted))
@@ -236,12 +301,8 @@ impl Keys<'_> {
             Some(4) => unsupported("RANK"),
             Some(other) => unsupported(&other.to_string()),
             None => {
-                let name = self.file.str("general.name")?.unwrap_or_default();
-                let name = name.to_ascii_lowercase();
-                let default = self.architecture.pooling;
-                let cls = CLS_FAMILIES.iter().any(|family| name.contains(family));
-                let cls = cls && default == Pooling::Mean;
-                Ok((if cls { Pooling::Cls } else { default }, false))
+                let known = Known::of(self.file)?.map(|known| known.published.pooling);
+                Ok((known.unwrap_or(self.architecture.pooling), false))
             }
         }
     }

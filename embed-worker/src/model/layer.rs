@@ -208,7 +208,7 @@ impl Layer<'_> {
         if let Some(rope) = rope {
             let angles = rows_of(&(first..first + tokens), rope.dims / 2);
             let table = (&table.cos[angles.clone()], &table.sin[angles]);
-            self.kernels.rope(self.workspace, rows, heads, table);
+            rope.turn(self.kernels, self.workspace, rows, heads, table);
         }
     }
 

@@ -14,6 +14,8 @@ mod keys;
 mod layer;
 mod pass;
 pub mod pooling;
+pub mod published;
+pub mod rope;
 mod scratch;
 mod steps;
 mod token_batch;

@@ -45,6 +45,19 @@ pub fn pool(pooling: Pooling, states: &[f32], out: &mut [f32]) {
     }
 }
 
+/// What keeps a vector without spread from a division by zero: PyTorch's, as models' cards have it.
+const CENTRED_EPSILON: f64 = 1e-5;
+
+/// A pooled row with its mean taken off and its spread made one, as some models want it before it is
+/// cut.
+pub fn centred(row: &[f32]) -> Vec<f32> {
+    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / row.len() as f64;
+    let centre = mean(&mut row.iter().map(|value| f64::from(*value)));
+    let variance = mean(&mut row.iter().map(|value| (f64::from(*value) - centre).powi(2)));
+    let scale = (variance + CENTRED_EPSILON).sqrt().recip();
+    row.iter().map(|value| ((f64::from(*value) - centre) * scale) as f32).collect()
+}
+
 /// The caller's vector: the first `dimensions` elements of a pooled row, of unit length if
 /// `normalize`.
 ///
@@ -85,6 +98,14 @@ mod tests {
         assert_eq!(out, [1.0, 2.0]);
         pool(Pooling::Last, &states, &mut out);
         assert_eq!(out, [5.0, 1.0]);
+    }
+
+    #[test]
+    fn a_centred_row_has_no_mean_and_a_spread_of_one() {
+        // As torch.nn.functional.layer_norm gives it.
+        assert_eq!(centred(&[1.0, 2.0, 3.0, 6.0]), [-1.069_043_4, -0.534_521_7, 0.0, 1.603_565_2]);
+        assert_eq!(centred(&[0.5, 0.5]), [0.0, 0.0]);
+        assert!(centred(&[1.0, f32::NAN]).iter().all(|value| value.is_nan()));
     }
 
     #[test]

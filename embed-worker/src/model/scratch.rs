@@ -5,7 +5,8 @@
 
 use super::feed_forward::FeedForwardScratch;
 use super::footprint::Extent;
-use super::hyper::{Hyperparameters, Rope};
+use super::hyper::Hyperparameters;
+use super::rope::Rope;
 use crate::kernels::{Buffer, KeyValues, QuantizedRows};
 
 /// Buffers of a forward pass; shapes are row-major.
@@ -95,25 +96,21 @@ impl RopeTable {
 
     /// Extends the tables to `positions` rows at least.
     ///
-    /// The angle of position `p` and pair `i` is `p * base^(-2i/dims)` (Su et al. 2021, arXiv
-    /// 2104.09864), in f64 so that late positions are as exact as early ones.
+    /// Angles are f64, so that late positions are as exact as early ones.
     pub(super) fn reach(&mut self, rope: Rope, positions: usize) {
         if positions <= self.positions {
             return;
         }
-        let (positions, pairs) = (positions.next_multiple_of(ROPE_STEP), rope.dims / 2);
-        let turns = |pair: usize| {
-            let exponent = -2.0 * pair as f64 / rope.dims as f64;
-            f64::from(rope.base).powf(exponent)
-        };
-        let turns: Vec<f64> = (0..pairs).map(turns).collect();
+        let (turns, magnitude) = (rope.turns(), rope.magnitude());
+        let (positions, pairs) = (positions.next_multiple_of(ROPE_STEP), turns.len());
         self.cos.grow(positions * pairs);
         self.sin.grow(positions * pairs);
         let tables = self.cos.chunks_exact_mut(pairs).zip(self.sin.chunks_exact_mut(pairs));
         for (position, (cos, sin)) in tables.enumerate() {
             for (pair, turn) in turns.iter().enumerate() {
                 let angle = position as f64 * turn;
-                (cos[pair], sin[pair]) = (angle.cos() as f32, angle.sin() as f32);
+                cos[pair] = (angle.cos() * magnitude) as f32;
+                sin[pair] = (angle.sin() * magnitude) as f32;
             }
         }
         self.positions = positions;

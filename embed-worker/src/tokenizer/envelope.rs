@@ -59,6 +59,21 @@ impl Envelope {
     }
 }
 
+/// Whether the model's vector is the state of the last token: an embedder of that kind is trained on
+/// texts that close.
+pub(super) fn pools_last(file: &GgufFile) -> Result<bool, TokenizerError> {
+    /// As llama.cpp numbers them.
+    const POOLING_LAST: u32 = 3;
+    /// What decoders do where the file does not say.
+    const DECODERS: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+    let Some(architecture) = file.str("general.architecture")? else { return Ok(false) };
+    match file.u32(&format!("{architecture}.pooling_type"))? {
+        Some(pooling) => Ok(pooling == POOLING_LAST),
+        None => Ok(DECODERS.contains(&architecture)),
+    }
+}
+
 /// The id under `key`, checked against the vocabulary.
 fn special_id(
     file: &GgufFile,

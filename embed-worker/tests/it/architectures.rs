@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::golden::{WORST_SLACK, bits, cosine, data, golden};
 use crate::support::encoder::{embed_ids, encoder, open_model};
+use crate::support::gguf_writer::GgufWriter;
 use crate::support::hostile::Hostile;
 use crate::support::test_data;
 
@@ -231,4 +232,85 @@ fn experts_are_chosen_and_weighed_as_in_exact_arithmetic() {
         let cosine = cosine(&found, &text.vector);
         assert!(cosine > 0.999, "{:?}: {cosine}", text.ids);
     }
+}
+
+/// A text as `scripts/golden-llama.py` writes it, with its vector for each way to stretch positions.
+#[derive(Deserialize)]
+struct StretchedText {
+    ids: Vec<u32>,
+    none: Vec<f32>,
+    linear: Vec<f32>,
+    yarn: Vec<f32>,
+}
+
+/// A sound file of Llama's architecture with more keys.
+fn llama(keys: GgufWriter) -> Vec<u8> {
+    keys.added_to(&std::fs::read(data("llama.gguf")).expect("committed"), &[])
+}
+
+fn stretched(kind: &str) -> GgufWriter {
+    GgufWriter::new()
+        .string("llama.rope.scaling.type", kind)
+        .f32("llama.rope.scaling.factor", 4.0)
+        .u32("llama.rope.scaling.original_context_length", 64)
+}
+
+/// The reference is arithmetic in f64 by another program, with weights that are no 8-bit numbers, so
+/// that the vectors agree to their last digits. The file names no pooling: the last token's is meant.
+#[test]
+fn llama_is_as_in_exact_arithmetic_and_so_are_stretched_positions() {
+    let json = std::fs::read(data("llama.json")).expect("committed");
+    let all: Vec<StretchedText> = serde_json::from_slice(&json).expect("as written");
+    let texts: Vec<&[u32]> = all.iter().map(|text| text.ids.as_slice()).collect();
+    let untyped = || GgufWriter::new().f32("llama.rope.scaling.factor", 4.0);
+    let cases: [(&str, GgufWriter, fn(&StretchedText) -> &[f32]); 5] = [
+        ("as it is", GgufWriter::new(), |text| &text.none),
+        ("none", stretched("none"), |text| &text.none),
+        ("linear", stretched("linear"), |text| &text.linear),
+        ("a factor of no type", untyped(), |text| &text.linear),
+        ("yarn", stretched("yarn"), |text| &text.yarn),
+    ];
+    for (name, keys, target) in cases {
+        let file = GgufFile::from_bytes(llama(keys)).expect("sound");
+        let mut expected: Option<Vec<Vec<u32>>> = None;
+        for isa in Isa::all_supported() {
+            let mut encoder = open_model(&file, 2, isa).expect("sound");
+            let found = embed_ids(&mut encoder, &texts);
+            for (text, found) in all.iter().zip(&found) {
+                let cosine = cosine(found, target(text));
+                assert!(cosine > 1.0 - 1e-9, "{name}: {} tokens: {cosine}", text.ids.len());
+            }
+            let found: Vec<Vec<u32>> = found.iter().map(|vector| bits(vector)).collect();
+            let alone = texts.iter().flat_map(|text| embed_ids(&mut encoder, &[text]));
+            assert!(alone.map(|vector| bits(&vector)).eq(found.iter().cloned()), "{name}, {isa}");
+            assert!(*expected.get_or_insert(found.clone()) == found, "{name}: on {isa}");
+        }
+    }
+}
+
+#[test]
+fn positions_that_are_stretched_otherwise_are_refused_by_name() {
+    let key = |key: &str| format!("llama.rope.scaling.{key}");
+    let yarn = |name: &str, value| stretched("yarn").f32(&key(name), value);
+    let plain = |value| GgufWriter::new().f32(&key("factor"), value);
+    for (keys, wanted) in [
+        (stretched("longrope"), "`longrope` is not supported, only none, linear and yarn are"),
+        (plain(0.5), "factor`: is 0.5, must be at least 1"),
+        (plain(f32::NAN), "factor`: is NaN, must be finite"),
+        (yarn("yarn_log_multiplier", 0.1), "yarn_log_multiplier`: 0.1 is not supported"),
+        (yarn("attn_factor", 0.5), "attn_factor`: 0.5 is not supported"),
+        (yarn("yarn_beta_slow", 0.0), "yarn_beta_slow`: is 0, must be finite and above zero"),
+        (GgufWriter::new().u32("llama.expert_count", 8), "expert_count`: 8 is not supported"),
+    ] {
+        let said = refusal(llama(keys)).map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(wanted), "{wanted}: {said:?}");
+    }
+    for neutral in [yarn("attn_factor", 1.0), yarn("yarn_log_multiplier", 0.0)] {
+        assert!(refusal(llama(neutral)).is_none());
+    }
+    // Where layers have rotations of two kinds, files do not say which are stretched.
+    let sound = std::fs::read(model("gemma-embedding-dense-Q4_K_M")).expect("committed");
+    let keys = GgufWriter::new().f32("gemma-embedding.rope.scaling.factor", 2.0);
+    let said = refusal(keys.added_to(&sound, &[])).map(|error| error.to_string());
+    assert!(said.is_some_and(|said| said.contains("rope.scaling.type`: scaling is not supported")));
 }

@@ -51,11 +51,12 @@ fn tokenizer_keeps_its_promises() {
     replay("tokenizer", fuzz::tokenizer::run);
 }
 
-/// The corpus of the other tokenizer, and bytes that nobody has chosen.
+/// Its corpus and that of the other tokenizer, and bytes that nobody has chosen.
 #[test]
 fn tokenizer_bpe_keeps_its_promises() {
     use proptest::prelude::*;
 
+    replay("tokenizer_bpe", fuzz::tokenizer_bpe::run);
     replay("tokenizer", fuzz::tokenizer_bpe::run);
     let config = ProptestConfig { cases: 5000, failure_persistence: None, ..Default::default() };
     let bytes = prop::collection::vec(any::<u8>(), 0..1500);

@@ -19,6 +19,7 @@ mod process_management;
 mod seeing;
 mod server;
 mod support;
+mod tasks;
 mod tcp;
 mod tidy;
 mod tokenizer_bpe;

@@ -15,10 +15,10 @@ use serde_json::json;
 use tokenizers::Tokenizer as Judge;
 
 use crate::support::gguf_writer::GgufWriter;
-use crate::support::judge::{self, ids, judged, recorded_ids, recorded_texts};
+use crate::support::judge::{self, corpus, ids, judged, recorded_ids, recorded_texts};
 #[cfg(target_os = "linux")]
 use crate::support::own_process::{in_own_process, private_bytes};
-use crate::support::{repository_file, test_data};
+use crate::support::test_data;
 
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
@@ -198,27 +198,6 @@ impl Spec {
     }
 }
 
-/// The sources and documents of this repository, and texts in many scripts.
-fn corpus() -> Vec<String> {
-    let mut corpus: Vec<String> = recorded_texts().into_iter().map(|text| text.text).collect();
-    let mut folders =
-        vec![repository_file("embed-worker/src"), repository_file("embed-worker/tests/it")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                corpus.push(std::fs::read_to_string(&path).expect("UTF-8"));
-            }
-        }
-    }
-    for name in ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "index.js", "index.d.ts"] {
-        corpus.push(std::fs::read_to_string(repository_file(name)).expect("UTF-8"));
-    }
-    corpus
-}
-
 const SMALL: [&str; 3] = ["qwen2", "qwen3", "modern-bert"];
 
 fn small(name: &str) -> GgufFile {
@@ -329,13 +308,8 @@ fn texts() -> impl Strategy<Value = String> {
     prop::collection::vec(part(), 0..12).prop_map(|parts| parts.concat())
 }
 
-/// How many random texts one comparison takes: `EMBED_BPE_CASES`, or what a CI has time for.
-fn cases() -> u32 {
-    std::env::var("EMBED_BPE_CASES").map_or(3000, |cases| cases.parse().expect("a number"))
-}
-
 fn random_texts_agree(spec: &Spec) {
-    judge::random_texts_agree(&spec.pre, &spec.ours(), &spec.judge(), &texts(), cases());
+    judge::random_texts_agree(&spec.pre, &spec.ours(), &spec.judge(), &texts());
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod words;
 
 use crate::gguf::GgufFile;
 
+use super::envelope::pools_last;
 use super::ids::Ids;
 use super::special::{Segment, SpecialTokens};
 use super::vocab::Vocab;
@@ -211,15 +212,6 @@ fn closing(
     let is_end_of_turn = vocab.special_text(id) == b"<|im_end|>";
     let replacement = special.iter().find(end_of_text).filter(|_| is_end_of_turn);
     Ok(Some(replacement.copied().unwrap_or(id)))
-}
-
-/// Whether the model's vector is the state of the last token.
-fn pools_last(file: &GgufFile) -> Result<bool, TokenizerError> {
-    /// As llama.cpp numbers them.
-    const POOLING_LAST: u32 = 3;
-
-    let Some(architecture) = file.str("general.architecture")? else { return Ok(false) };
-    Ok(file.u32(&format!("{architecture}.pooling_type"))? == Some(POOLING_LAST))
 }
 
 /// The id under the first of `keys` that the file has, checked against the vocabulary.

@@ -104,7 +104,14 @@ const FAMILIES: [Family; 5] = [
         adds_eos: Closing::Always,
         ..PLAIN
     },
-    Family { name: "llama-bpe", pattern: LLAMA3, whole_words: true, adds_bos: true, ..PLAIN },
+    Family {
+        name: "llama-bpe",
+        pattern: LLAMA3,
+        whole_words: true,
+        adds_bos: true,
+        adds_eos: Closing::IfLastIsPooled,
+        ..PLAIN
+    },
 ];
 
 impl Family {

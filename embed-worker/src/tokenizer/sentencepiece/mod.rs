@@ -1,6 +1,6 @@
 //! SentencePiece BPE: the likeliest pair of neighbours is joined first, until none is left.
 //!
-//! The tokenizer of Gemma (`tokenizer.ggml.model = llama`). Follows the pipeline of its
+//! The tokenizer of Gemma, Llama 2 and Mistral (`tokenizer.ggml.model = llama`). Follows the pipeline of its
 //! `tokenizer.json`: special and user-defined tokens, blanks to marks, pieces, bytes for what is
 //! in no piece. White space is not collapsed, and a text between special tokens is one word.
 //!
@@ -14,7 +14,7 @@ use crate::gguf::GgufFile;
 
 use self::pairs::Pairs;
 use self::run::Run;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, pools_last};
 use super::ids::Ids;
 use super::scores::Scores;
 use super::special::Segment;
@@ -51,7 +51,7 @@ impl SentencePiece {
         let vocab = Vocab::verbatim(file, PIECE_BYTES_MAX)?;
         let scores = Scores::from_gguf(file, &vocab)?;
         let pairs = Pairs::new(&vocab);
-        let envelope = Envelope::from_gguf(file, &vocab, false)?;
+        let envelope = Envelope::from_gguf(file, &vocab, pools_last(file)?)?;
         let prefix = file.bool(keys::ADD_SPACE_PREFIX)?.unwrap_or(true);
         let bytes = byte_tokens(&vocab);
         Ok(Self { vocab, scores, pairs, bytes, prefix, envelope })

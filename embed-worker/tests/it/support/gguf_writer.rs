@@ -118,6 +118,33 @@ impl GgufWriter {
         file
     }
 
+    pub(crate) fn f32(self, key: &str, value: f32) -> Self {
+        self.key(key, TYPE_F32, |out| out.extend(value.to_le_bytes()))
+    }
+
+    /// A whole file with these keys before its own; one of the same name is not the file's any more.
+    ///
+    /// Its tensors stay where they are: a last key fills the new ones up to the alignment.
+    pub(crate) fn added_to(mut self, sound: &[u8], replaced: &[&str]) -> Vec<u8> {
+        /// Where a file's counts end and its keys begin.
+        const KEYS_AT: usize = 24;
+        const ALIGNMENT: usize = 32;
+        const FILLER: &str = "test.filler";
+
+        let bytes = self.keys.len() + 8 + FILLER.len() + 4 + 8;
+        self = self.string(FILLER, &" ".repeat(bytes.next_multiple_of(ALIGNMENT) - bytes));
+        let mut file = sound.to_vec();
+        for key in replaced {
+            // Another name of the same length is the same as none.
+            let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes());
+            file[at.expect("the file has the key")] = b'x';
+        }
+        let count = u64::from_le_bytes(file[16..KEYS_AT].try_into().expect("eight bytes"));
+        file[16..KEYS_AT].copy_from_slice(&(count + self.n_keys).to_le_bytes());
+        file.splice(KEYS_AT..KEYS_AT, self.keys);
+        file
+    }
+
     fn key(self, key: &str, kind: u32, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut value = Vec::new();
         write(&mut value);

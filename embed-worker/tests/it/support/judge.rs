@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use serde::Deserialize;
 use tokenizers::Tokenizer as Judge;
 
-use super::test_data;
+use super::{repository_file, test_data};
 
 /// A text as long as it is.
 const NO_LIMIT: usize = usize::MAX;
@@ -26,15 +26,19 @@ pub(crate) fn judged(judge: &Judge, text: &str) -> Vec<u32> {
     judge.encode_fast(text, true).expect("encodes").get_ids().to_vec()
 }
 
+/// How many random texts one comparison takes: `EMBED_TOKENIZER_CASES`, or what a CI has time for.
+pub(crate) fn cases() -> u32 {
+    std::env::var("EMBED_TOKENIZER_CASES").map_or(3000, |cases| cases.parse().expect("a number"))
+}
+
 /// Fails with the smallest of so many random `texts` whose ids differ.
 pub(crate) fn random_texts_agree(
     name: &str,
     ours: &Tokenizer,
     judge: &Judge,
     texts: &impl Strategy<Value = String>,
-    cases: u32,
 ) {
-    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..Default::default() };
     let result = TestRunner::new(config).run(texts, |text| {
         prop_assert_eq!(ids(ours, &text), judged(judge, &text), "{:?}", text);
         Ok(())
@@ -71,4 +75,25 @@ struct Recorded {
 pub(crate) fn recorded_ids(file: &str) -> BTreeMap<String, Vec<Vec<u32>>> {
     let json = std::fs::read(test_data("tokenizer").join(file)).expect("the recorded ids");
     serde_json::from_slice::<Recorded>(&json).expect("valid JSON").ids
+}
+
+/// The sources and documents of this repository, and texts in many scripts.
+pub(crate) fn corpus() -> Vec<String> {
+    let mut corpus: Vec<String> = recorded_texts().into_iter().map(|text| text.text).collect();
+    let mut folders =
+        vec![repository_file("embed-worker/src"), repository_file("embed-worker/tests/it")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                corpus.push(std::fs::read_to_string(&path).expect("UTF-8"));
+            }
+        }
+    }
+    for name in ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "index.js", "index.d.ts"] {
+        corpus.push(std::fs::read_to_string(repository_file(name)).expect("UTF-8"));
+    }
+    corpus
 }

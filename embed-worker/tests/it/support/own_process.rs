@@ -1,11 +1,15 @@
 //! Runs a test in a process of its own, whose memory no other test disturbs.
 
 use std::io::Write as _;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::Command;
 
 const CHILD: &str = "EMBED_TEST_CHILD";
 
-/// Runs `body` in a fresh process: `test` is the name of the calling test as the harness prints it.
+/// Runs `body` in a fresh process: `test` is the name of the calling test as the harness prints it. What
+/// it writes to standard error is shown with `--nocapture`.
+#[expect(clippy::print_stderr, reason = "hands on what the other process has told")]
 pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some_and(|child| child == test) {
         return body();
@@ -22,6 +26,26 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     // A name that matches no test would succeed without having run.
     assert!(text.contains("1 passed"), "{test} did not run: {text}");
+}
+
+/// The same with a file that is made here and used there: what is freed after it was made is no longer
+/// free memory that what is measured could take.
+#[cfg(target_os = "linux")]
+pub(crate) fn in_own_process_with(
+    test: &str,
+    make: impl FnOnce() -> Vec<u8>,
+    body: impl FnOnce(&Path),
+) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = |process: u32| folder.join(format!("{}-{process}", test.replace("::", "-")));
+    if std::env::var_os(CHILD).is_some_and(|child| child == test) {
+        return body(&name(std::os::unix::process::parent_id()));
+    }
+    let path = name(std::process::id());
+    std::fs::write(&path, make()).expect("room");
+    let outcome = std::panic::catch_unwind(|| in_own_process(test, || ()));
+    std::fs::remove_file(&path).expect("was written above");
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 /// Memory that this process has allocated or copied: what the promise of 50 MB counts.
