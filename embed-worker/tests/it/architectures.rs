@@ -243,6 +243,9 @@ struct StretchedText {
     yarn: Vec<f32>,
 }
 
+/// The vector that a way to stretch positions gives.
+type Target = fn(&StretchedText) -> &[f32];
+
 /// A sound file of Llama's architecture with more keys.
 fn llama(keys: GgufWriter) -> Vec<u8> {
     keys.added_to(&std::fs::read(data("llama.gguf")).expect("committed"), &[])
@@ -263,7 +266,7 @@ fn llama_is_as_in_exact_arithmetic_and_so_are_stretched_positions() {
     let all: Vec<StretchedText> = serde_json::from_slice(&json).expect("as written");
     let texts: Vec<&[u32]> = all.iter().map(|text| text.ids.as_slice()).collect();
     let untyped = || GgufWriter::new().f32("llama.rope.scaling.factor", 4.0);
-    let cases: [(&str, GgufWriter, fn(&StretchedText) -> &[f32]); 5] = [
+    let cases: [(&str, GgufWriter, Target); 5] = [
         ("as it is", GgufWriter::new(), |text| &text.none),
         ("none", stretched("none"), |text| &text.none),
         ("linear", stretched("linear"), |text| &text.linear),
