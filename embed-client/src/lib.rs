@@ -48,7 +48,7 @@ mod error;
 mod options;
 
 pub use client::Client;
-pub use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX, Timings, Transport};
+pub use embed_protocol::{ErrorCode, ModelInfo, Priority, TEXT_BYTES_MAX, Timings, Transport};
 pub use embedding::{Degraded, Embedding};
 pub use error::EmbedError;
 pub use options::{ClientOptions, EmbedOptions, Fallback, TIMEOUT_DEFAULT};
