@@ -1,0 +1,51 @@
+// Embeds with @embed/client: the model is in a process of its own, shared with all other servers.
+
+import { embed } from '@embed/client'
+
+import { PROBE, tagOf } from './provider.mjs'
+
+/** How long one passage may take, in milliseconds. Other servers may be indexing, too. */
+const DOCUMENT_MS = 120_000
+
+/** @implements {import('./provider.mjs').EmbeddingProvider} */
+export class ExternalProvider {
+  name = 'external'
+  #fingerprint
+
+  async open() {
+    const [probe] = await this.#embed([PROBE], { priority: 'interactive' })
+    if (probe instanceof Error) throw probe
+    const { name, dimensions, contextTokens, fingerprint } = probe.model
+    this.#fingerprint = fingerprint
+    return { name, dimensions, contextTokens, tag: tagOf(this.name, fingerprint, probe) }
+  }
+
+  async embed(texts, { task, signal }) {
+    const options = task === 'query' ? { priority: 'interactive' } : { priority: 'bulk', timeoutMs: DOCUMENT_MS }
+    const vectors = await this.#embed(texts, { ...options, signal })
+    // Its file may be replaced at any time: the next worker embeds with what is there then.
+    if (vectors.some(({ model }) => model && model.fingerprint !== this.#fingerprint)) throw new ModelChanged()
+    return vectors
+  }
+
+  async close() {}
+
+  /** Never the fallback of `EMBED_FALLBACK`: hash embeddings do not belong in an index. */
+  async #embed(texts, options) {
+    try {
+      return await embed(texts, { ...options, fallback: 'none' })
+    } catch (error) {
+      if (error.code === 'EMBED_BATCH') return error.results
+      throw error
+    }
+  }
+}
+
+/** The model is another one than when the index was opened. */
+export class ModelChanged extends Error {
+  code = 'MODEL_CHANGED'
+
+  constructor() {
+    super('the model was replaced by another one; try again')
+  }
+}
