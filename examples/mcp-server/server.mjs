@@ -7,7 +7,7 @@
 // names as its roots, else the current directory.
 // stdin and stdout carry JSON-RPC. It answers `initialize` at once and opens model and index behind it.
 
-import { Console } from 'node:console'
+import { messages } from './src/stdout.mjs'
 
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
@@ -16,9 +16,6 @@ import { AllowedFolders } from './src/allowed.mjs'
 import { log } from './src/log.mjs'
 import { Services } from './src/services.mjs'
 import { registerTools } from './src/tools.mjs'
-
-// stdout is the protocol's: one stray console.log of any dependency would end the session.
-globalThis.console = new Console(process.stderr, process.stderr)
 
 const INSTRUCTIONS = `Searches files by meaning, where grep would need the exact words.
 Call "index" once for a folder (again after many changes: only changed files cost anything), then "search".`
@@ -44,6 +41,6 @@ process.stdout.once('error', leave)
 process.once('SIGINT', leave)
 process.once('SIGTERM', leave)
 
-await server.connect(new StdioServerTransport())
+await server.connect(new StdioServerTransport(process.stdin, messages))
 services.warmUp()
 log('ready')

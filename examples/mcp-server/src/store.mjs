@@ -40,28 +40,14 @@ export class Store {
     // It has the text of what was indexed, which is nobody else's.
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     const file = join(folder, `${model.tag}-${LAYOUT}.db`)
-    const database = await openDatabase(file)
-    chmodSync(file, 0o600)
-    database.exec(`
-      pragma busy_timeout = ${BUSY_MS};
-      pragma journal_mode = wal;
-      pragma synchronous = normal;
-      pragma cache_size = -${CACHE_KIB};
-      create table if not exists folders (id integer primary key, path text not null unique, indexed_ms integer) strict;
-      create table if not exists files (
-        id integer primary key, folder integer not null references folders, path text not null,
-        hash text not null, size integer not null, mtime_ms real not null, unique (folder, path)
-      ) strict;
-      create table if not exists passages (
-        id integer primary key, file integer not null references files,
-        first_line integer not null, last_line integer not null, text text not null
-      ) strict;
-      create index if not exists passages_of_file on passages (file);
-      create virtual table if not exists vectors using vec0 (
-        passage integer primary key, folder integer partition key,
-        vector float[${model.dimensions}] distance_metric = cosine
-      );`)
-    return new Store(database, file)
+    try {
+      const database = await openDatabase(file)
+      chmodSync(file, 0o600)
+      prepare(database, model)
+      return new Store(database, file)
+    } catch (error) {
+      throw new Error(`index ${file}: ${error.message}; if it is damaged, delete it and index again`, { cause: error })
+    }
   }
 
   constructor(database, file) {
@@ -181,3 +167,26 @@ export class Store {
 }
 
 const bytes = (vector) => new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength)
+
+/** Makes the tables of a new index. */
+function prepare(database, model) {
+  database.exec(`
+    pragma busy_timeout = ${BUSY_MS};
+    pragma journal_mode = wal;
+    pragma synchronous = normal;
+    pragma cache_size = -${CACHE_KIB};
+    create table if not exists folders (id integer primary key, path text not null unique, indexed_ms integer) strict;
+    create table if not exists files (
+      id integer primary key, folder integer not null references folders, path text not null,
+      hash text not null, size integer not null, mtime_ms real not null, unique (folder, path)
+    ) strict;
+    create table if not exists passages (
+      id integer primary key, file integer not null references files,
+      first_line integer not null, last_line integer not null, text text not null
+    ) strict;
+    create index if not exists passages_of_file on passages (file);
+    create virtual table if not exists vectors using vec0 (
+      passage integer primary key, folder integer partition key,
+      vector float[${model.dimensions}] distance_metric = cosine
+    );`)
+}

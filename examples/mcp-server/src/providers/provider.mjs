@@ -44,7 +44,7 @@ export function wantsExternal(env = process.env) {
 
 /** The provider that the environment chooses. @returns {Promise<EmbeddingProvider>} */
 export async function provider(env = process.env) {
-  // Loaded only if chosen: when the second one is deleted, so is its dependency.
+  // Loaded only if chosen.
   if (wantsExternal(env)) return new (await import('./external.mjs')).ExternalProvider()
-  return new (await import('./legacy.mjs')).LegacyProvider()
+  return new (await import('../../legacy/provider.mjs')).LegacyProvider()
 }
