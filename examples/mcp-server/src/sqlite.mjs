@@ -5,14 +5,20 @@
 
 import { getLoadablePath } from 'sqlite-vec'
 
-/** Opens a database file; it can use `vec0` tables and has the interface of Node's `DatabaseSync`. */
-export async function openDatabase(file) {
+/**
+ * Gives a function that opens a database file, which can use `vec0` tables then and has the interface of
+ * Node's `DatabaseSync`.
+ */
+export async function sqlite() {
   const { DatabaseSync } = await library()
-  const database = new DatabaseSync(file, { allowExtension: true })
-  database.enableLoadExtension(true)
-  database.loadExtension(getLoadablePath())
-  database.enableLoadExtension(false)
-  return database
+  const extension = getLoadablePath()
+  return (file) => {
+    const database = new DatabaseSync(file, { allowExtension: true })
+    database.enableLoadExtension(true)
+    database.loadExtension(extension)
+    database.enableLoadExtension(false)
+    return database
+  }
 }
 
 async function library() {

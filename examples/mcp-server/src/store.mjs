@@ -7,7 +7,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-import { openDatabase } from './sqlite.mjs'
+import { sqlite } from './sqlite.mjs'
 
 /** Counts up when tables or the way of cutting files change: then another file is begun. */
 const LAYOUT = 1
@@ -40,8 +40,9 @@ export class Store {
     // It has the text of what was indexed, which is nobody else's.
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     const file = join(folder, `${model.tag}-${LAYOUT}.db`)
+    const openDatabase = await sqlite()
     try {
-      const database = await openDatabase(file)
+      const database = openDatabase(file)
       chmodSync(file, 0o600)
       prepare(database, model)
       return new Store(database, file)
