@@ -18,6 +18,7 @@
 //! [`background`] lends one to callers that have none.
 
 pub mod background;
+mod provider;
 mod registry;
 
 mod client;
@@ -52,6 +53,7 @@ pub use embed_protocol::{ErrorCode, ModelInfo, Priority, TEXT_BYTES_MAX, Timings
 pub use embedding::{Degraded, Embedding};
 pub use error::EmbedError;
 pub use options::{ClientOptions, EmbedOptions, Fallback, TIMEOUT_DEFAULT};
+pub use provider::{EmbeddingProvider, ExternalEmbeddingProvider};
 pub use registry::Registry;
 
 /// Version of the package; worker and client must have the same one.

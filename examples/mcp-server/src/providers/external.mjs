@@ -11,24 +11,40 @@ const DOCUMENT_MS = 120_000
 export class ExternalProvider {
   name = 'external'
   #fingerprint
+  /** Whether the model's own words for a task may be asked for. */
+  #takesTasks
 
   async open() {
-    const [probe] = await this.#embed([PROBE], { priority: 'interactive' })
-    if (probe instanceof Error) throw probe
+    const { probe, takesTasks } = await this.#probe()
+    this.#takesTasks = takesTasks
     const { name, dimensions, contextTokens, fingerprint } = probe.model
     this.#fingerprint = fingerprint
     return { name, dimensions, contextTokens, tag: tagOf(this.name, fingerprint, probe) }
   }
 
   async embed(texts, { task, signal }) {
-    const options = task === 'query' ? { priority: 'interactive' } : { priority: 'bulk', timeoutMs: DOCUMENT_MS }
-    const vectors = await this.#embed(texts, { ...options, signal })
+    const lane = task === 'query' ? { priority: 'interactive' } : { priority: 'bulk', timeoutMs: DOCUMENT_MS }
+    const vectors = await this.#embed(texts, { ...lane, ...(this.#takesTasks && { task }), signal })
     // Its file may be replaced at any time: the next worker embeds with what is there then.
     if (vectors.some(({ model }) => model && model.fingerprint !== this.#fingerprint)) throw new ModelChanged()
     return vectors
   }
 
   async close() {}
+
+  /** The vector of a document, made as all others will be. */
+  async #probe() {
+    const options = { priority: 'interactive' }
+    try {
+      const [probe] = await this.#embed([PROBE], { ...options, task: 'document' })
+      return { probe, takesTasks: true }
+    } catch (error) {
+      if (error.code !== 'EMBED_BAD_ARGUMENT') throw error
+      // It is not known which words this model wants before questions and documents: none, then.
+      const [probe] = await this.#embed([PROBE], options)
+      return { probe, takesTasks: false }
+    }
+  }
 
   /** Never the fallback of `EMBED_FALLBACK`: hash embeddings do not belong in an index. */
   async #embed(texts, options) {
