@@ -1,8 +1,9 @@
 // Both embedders side by side, on the same file and texts: do their vectors agree, and what do they cost?
 //
 //   npm run ab
-//   npm run ab -- FOLDER       the passages of another folder; default: the corpus of the tests
+//   npm run ab -- FOLDER --questions 10
 //
+// FOLDER's passages are embedded, and the first questions of the tests; default: the corpus and all of the tests.
 // Each runs in a Node process of its own. EMBED_MODEL names the file. The exit code is 1 if they disagree.
 
 import { fork } from 'node:child_process'
@@ -11,6 +12,7 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 
 import { read, Skipped, walk } from '../src/files.mjs'
 import { passages } from '../src/passages.mjs'
@@ -18,7 +20,11 @@ import { anonymousOf, workersOf } from './memory.mjs'
 import { aligned, megabytes } from './table.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const corpus = realpathSync(resolve(process.argv[2] ?? join(root, 'test', 'corpus')))
+const { values, positionals: [folder = join(root, 'test', 'corpus')] } = parseArgs({
+  allowPositionals: true,
+  options: { questions: { type: 'string', default: '30' } }
+})
+const corpus = realpathSync(resolve(folder))
 
 /** More passages make the slower side's run longer, and nothing clearer. */
 const PASSAGES_MAX = 2000
@@ -31,7 +37,9 @@ mkdirSync(runtime, { mode: 0o700 })
 process.once('exit', () => rmSync(dirname(runtime), { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
 
 const documents = await textsOf(corpus)
-const questions = JSON.parse(readFileSync(join(root, 'test', 'questions.json'), 'utf8')).map(({ question }) => question)
+const questions = JSON.parse(readFileSync(join(root, 'test', 'questions.json'), 'utf8'))
+  .slice(0, Number(values.questions))
+  .map(({ question }) => question)
 console.log(`${documents.length} passages of ${corpus}, ${questions.length} questions`)
 const sides = []
 for (const external of ['true', 'false']) sides.push(await side(external))

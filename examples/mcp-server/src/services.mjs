@@ -46,7 +46,7 @@ export class Services {
   /** Passages nearest to `question`, best first, of what is indexed in `folders` (real paths). */
   async search(folders, question, limit, signal) {
     const { provider, store } = await this.#open()
-    const places = placesOf(store.folders(), folders)
+    const places = placesOf(store.places(), folders)
     if (places.length === 0) throw new Error(`nothing is indexed in ${folders.join(', ')}; call the tool "index" first`)
     const [vector] = await this.#orReopen(provider.embed([question], { task: 'query', signal }))
     if (vector instanceof Error) throw vector
@@ -60,14 +60,19 @@ export class Services {
     return Promise.all(best.map(async (passage) => ({ ...passage, changed: await hasChanged(passage) })))
   }
 
+  /** Whether anything in `folders` is being indexed. */
+  isIndexing(folders) {
+    return [...this.#jobs.values()].some((job) => !job.isOver && isInAny(job.folder, folders))
+  }
+
   /** What there is, for the tool of that name; `folders` are real paths. */
   async status(folders) {
     const memory = process.memoryUsage()
-    const jobs = [...this.#jobs.values()].filter(({ folder }) => folders.some((allowed) => isInside(folder, allowed)))
+    const jobs = [...this.#jobs.values()].filter(({ folder }) => isInAny(folder, folders))
     const common = { jobs, memory: { rss: memory.rss, heapUsed: memory.heapUsed, external: memory.external } }
     try {
       const { provider, model, store } = await this.#open()
-      const indexed = store.folders().filter(({ path }) => folders.some((allowed) => isInside(path, allowed)))
+      const indexed = store.folders().filter(({ path }) => isInAny(path, folders))
       return { ...common, provider: provider.name, model, store: store.file, folders: indexed }
     } catch (error) {
       return { ...common, error: error.message, folders: [] }
@@ -116,6 +121,8 @@ export class Services {
     await opened.provider.close()
   }
 }
+
+const isInAny = (path, folders) => folders.some((folder) => isInside(path, folder))
 
 async function open() {
   const chosen = await provider()

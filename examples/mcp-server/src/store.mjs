@@ -60,7 +60,12 @@ export class Store {
     this.#database.close()
   }
 
-  /** Every folder: `{ id, path, indexedMs, files, passages }`. */
+  /** Every folder: `{ id, path }`. */
+  places() {
+    return this.#all('select id, path from folders')
+  }
+
+  /** Every folder, with what is in it: `{ id, path, indexedMs, files, passages }`. */
   folders() {
     return this.#all(`
       select id, path, indexed_ms as indexedMs,

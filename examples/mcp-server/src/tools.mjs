@@ -93,8 +93,7 @@ Gives file, lines, score (cosine, 1 is the same) and text.`,
     const results = found.map(({ file, firstLine, lastLine, score, changed, text }) => {
       return { file, firstLine, lastLine, score: Math.round(score * 1e4) / 1e4, changed, text }
     })
-    const { jobs } = await services.status(folders)
-    const incomplete = jobs.some(({ isOver }) => !isOver)
+    const incomplete = services.isIndexing(folders)
     const lines = found.map((passage, i) => `${placeOf(passage)}  score ${results[i].score}${passage.changed ? '  (changed since)' : ''}\n${passage.text}`)
     if (incomplete) lines.push('Some folders are still being indexed: there may be better passages.')
     return { content: [text(lines.join('\n\n') || 'nothing found')], structuredContent: { results, incomplete } }

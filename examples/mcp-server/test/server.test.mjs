@@ -182,6 +182,8 @@ test('vectors of two models are never compared', async (t) => {
   copyFileSync(MODEL, other)
   changeWeights(other)
   renameSync(other, model)
+  assert.match(await errorOf(session, 'search', { query: 'feline' }), /was replaced by another one/)
+  assert.match(await errorOf(session, 'search', { query: 'feline' }), /was replaced by another one|nothing is indexed/)
   assert.equal((await session.call('index')).embedded, 1, 'everything is embedded again')
   const now = await session.call('status')
   assert.notEqual(now.model.tag, tag)

@@ -10,30 +10,38 @@ const DOCUMENT_MS = 120_000
 /** @implements {import('./provider.mjs').EmbeddingProvider} */
 export class ExternalProvider {
   name = 'external'
-  #fingerprint
+  #probe
   /** Whether the model's own words for a task may be asked for. */
   #takesTasks
 
   async open() {
-    const { probe, takesTasks } = await this.#probe()
+    const { probe, takesTasks } = await this.#embedProbe()
     this.#takesTasks = takesTasks
+    this.#probe = probe
     const { name, dimensions, contextTokens, fingerprint } = probe.model
-    this.#fingerprint = fingerprint
     return { name, dimensions, contextTokens, tag: tagOf(this.name, fingerprint, probe) }
   }
 
   async embed(texts, { task, signal }) {
     const lane = task === 'query' ? { priority: 'interactive' } : { priority: 'bulk', timeoutMs: DOCUMENT_MS }
-    const vectors = await this.#embed(texts, { ...lane, ...(this.#takesTasks && { task }), signal })
-    // Its file may be replaced at any time: the next worker embeds with what is there then.
-    if (vectors.some(({ model }) => model && model.fingerprint !== this.#fingerprint)) throw new ModelChanged()
+    const options = { ...lane, signal }
+    // The model's file may be replaced at any time, and the next worker embeds with what is there then.
+    // A text's vector is the same, bit for bit, as long as the model is.
+    const [vectors, [probe]] = await Promise.all([
+      this.#embed(texts, { ...options, ...(this.#takesTasks && { task }) }),
+      this.#embed([PROBE], { ...options, ...(this.#takesTasks && { task: 'document' }) })
+    ])
+    const { fingerprint } = this.#probe.model
+    const isOther = (vector) => vector.model !== undefined && vector.model.fingerprint !== fingerprint
+    if (!(probe instanceof Error) && !isSame(probe, this.#probe)) throw new ModelChanged()
+    if (vectors.some(isOther)) throw new ModelChanged()
     return vectors
   }
 
   async close() {}
 
   /** The vector of a document, made as all others will be. */
-  async #probe() {
+  async #embedProbe() {
     const options = { priority: 'interactive' }
     try {
       const [probe] = await this.#embed([PROBE], { ...options, task: 'document' })
@@ -56,6 +64,9 @@ export class ExternalProvider {
     }
   }
 }
+
+/** Bit for bit. */
+const isSame = (a, b) => Buffer.compare(Buffer.from(a.buffer), Buffer.from(b.buffer)) === 0
 
 /** The model is another one than when the index was opened. */
 export class ModelChanged extends Error {
