@@ -5,7 +5,7 @@ import { passageChars, passages } from './passages.mjs'
 import { withVectors } from './vectors.mjs'
 
 /** Passages that are embedded together: some of the worker's batches, and little memory. */
-const GROUP_PASSAGES = 192
+const GROUP_PASSAGES = 128
 
 /** More files are not one project; each costs a path in memory. */
 export const FILES_MAX = 100_000

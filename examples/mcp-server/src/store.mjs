@@ -15,8 +15,8 @@ const LAYOUT = 1
 /** How long a write waits for another server's, in milliseconds. Theirs are one group of files each. */
 const BUSY_MS = 10_000
 
-/** Pages kept in memory, in KiB. */
-const CACHE_KIB = 8192
+/** Pages kept in memory, in KiB. More would not hold the vectors of a large folder either: the system does. */
+const CACHE_KIB = 2048
 
 /** sqlite-vec answers no more neighbours than this in one question. */
 const NEIGHBOURS_MAX = 4096
