@@ -19,8 +19,8 @@ async function listed(root) {
   return found
 }
 
-test('.gitignore files mean what git says they mean', async (t) => {
-  const root = folder(t, {
+test('.gitignore files mean what git says they mean', async () => {
+  const root = folder({
     '.gitignore': '*.log\n!keep.log\n/build/\ndocs/*.html\n**/cache\nspace name/\n#comment\n\\#hash\n',
     'a.js': '1', 'a.log': '1', 'keep.log': '1', 'build/out.js': '1', 'sub/build/out.js': '1',
     'docs/a.html': '1', 'docs/deep/b.html': '1', 'x/cache/c.txt': '1', 'x/y/cache': '1', 'space name/f': '1', '#hash': '1',
@@ -39,12 +39,12 @@ test('.gitignore files mean what git says they mean', async (t) => {
   assert.deepEqual((await listed(join(root, 'build'))).files, ['out.js'])
 })
 
-test('what is nobody’s work, a link, or a secret is left out, and said so', async (t) => {
-  const root = folder(t, {
+test('what is nobody’s work, a link, or a secret is left out, and said so', async () => {
+  const root = folder({
     'a.txt': '1', 'node_modules/m/i.js': '1', '.git/config': '1', 'package-lock.json': '{}',
     '.env': 'KEY=1', '.env.local': 'KEY=1', 'tls/server.key': '1', 'environment.txt': '1'
   })
-  const outside = folder(t, { 'secret.txt': 'outside' })
+  const outside = folder({ 'secret.txt': 'outside' })
   symlinkSync(outside, join(root, 'link'), 'junction')
   symlinkSync(root, join(root, 'circle'), 'junction')
   assert.deepEqual(await listed(root), {
@@ -56,9 +56,9 @@ test('what is nobody’s work, a link, or a secret is left out, and said so', as
   })
 })
 
-test('a file that turns into a link meanwhile is not read', { skip: process.platform === 'win32' && 'links need rights there' }, async (t) => {
-  const outside = folder(t, { 'secret.txt': 'outside', 'sub/secret.txt': 'outside' })
-  const root = folder(t)
+test('a file that turns into a link meanwhile is not read', { skip: process.platform === 'win32' && 'links need rights there' }, async () => {
+  const outside = folder({ 'secret.txt': 'outside', 'sub/secret.txt': 'outside' })
+  const root = folder()
   symlinkSync(join(outside, 'secret.txt'), join(root, 'a.txt'))
   symlinkSync(join(outside, 'sub'), join(root, 'sub'))
   for (const path of ['a.txt', 'sub/secret.txt']) {
@@ -68,9 +68,9 @@ test('a file that turns into a link meanwhile is not read', { skip: process.plat
   await assert.rejects(read(root, 'pipe'), /no regular file/)
 })
 
-test('what is no text of people is left out with its reason', async (t) => {
+test('what is no text of people is left out with its reason', async () => {
   const line = 'x'.repeat(LINE_CHARS_MEAN_MAX)
-  const root = folder(t, {
+  const root = folder({
     'binary': Buffer.from([65, 0, 66]),
     'latin1.txt': Buffer.from([0x63, 0x61, 0x66, 0xe9]),
     'largest.txt': 'line\n'.repeat(FILE_BYTES_MAX / 5 + 1).slice(0, FILE_BYTES_MAX),

@@ -19,8 +19,8 @@ function inspect(env, ...args) {
   return JSON.parse(end.stdout)
 }
 
-test('the inspector lists the tools, indexes and searches', (t) => {
-  const env = environment(t)
+test('the inspector lists the tools, indexes and searches', () => {
+  const env = environment()
   const { tools } = inspect(env, '--method', 'tools/list')
   assert.deepEqual(tools.map(({ name }) => name), ['index', 'search', 'status'])
   for (const { description, inputSchema } of tools) {

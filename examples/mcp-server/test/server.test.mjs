@@ -14,11 +14,11 @@ const MODEL = join(dirname(resolve('@embed/client/package.json')), 'models', 'al
 
 /** Files that take the model a few seconds. */
 const many = (n) => Object.fromEntries(Array.from({ length: n }, (_, i) => {
-  return [`part${i % 7}/file${i}.txt`, `Number ${i}. ${'The weather of the coast changes within hours. '.repeat(20)}`]
+  return [`part${i % 7}/file${i}.txt`, `Number ${i}. ${'The weather of the coast changes within hours. '.repeat(5)}`]
 }))
 
 test('it introduces itself and its tools even if there is no model', async (t) => {
-  const env = environment(t, { EMBED_MODEL: join(folder(t), 'no-model.gguf') })
+  const env = environment({ EMBED_MODEL: join(folder(), 'no-model.gguf') })
   const session = await connect(t, { args: [corpus], env })
   const { tools } = await session.client.listTools()
   assert.deepEqual(tools.map(({ name }) => name), ['index', 'search', 'status'])
@@ -50,7 +50,7 @@ test('what dependencies print does not get between its messages', async (t) => {
 })
 
 test('only what has changed is embedded again', async (t) => {
-  const dir = folder(t, { 'a.txt': 'The cat sat on the mat.', 'sub/b.txt': 'Invoices are paid within a month.', 'c.txt': '' })
+  const dir = folder({ 'a.txt': 'The cat sat on the mat.', 'sub/b.txt': 'Invoices are paid within a month.', 'c.txt': '' })
   const { call } = await connect(t, { args: [dir] })
   const counts = async () => {
     const { embedded, unchanged, forgotten, failed } = await call('index')
@@ -76,7 +76,7 @@ test('only what has changed is embedded again', async (t) => {
 
 test('results are places in files, best first, and may be bounded to a folder', async (t) => {
   const filler = Array.from({ length: 60 }, (_, i) => `const value${i} = ${i}`).join('\n')
-  const dir = folder(t, { 'a/long.js': `${filler}\n\n// Sends an e-mail to whoever has forgotten the password.\nfunction remind(user) {}\n`, 'b/short.md': 'How to bake bread.' })
+  const dir = folder({ 'a/long.js': `${filler}\n\n// Sends an e-mail to whoever has forgotten the password.\nfunction remind(user) {}\n`, 'b/short.md': 'How to bake bread.' })
   const { call } = await connect(t, { args: [dir] })
   await call('index')
   const { results, incomplete } = await call('search', { query: 'password recovery mail' })
@@ -91,7 +91,7 @@ test('results are places in files, best first, and may be bounded to a folder', 
 })
 
 test('progress is told while it indexes, and cancelling the call stops it', async (t) => {
-  const dir = folder(t, many(600))
+  const dir = folder(many(600))
   const session = await connect(t, { args: [dir] })
   const told = []
   const abort = new AbortController()
@@ -123,7 +123,7 @@ test('progress is told while it indexes, and cancelling the call stops it', asyn
 })
 
 test('a job in the background can be stopped, and ends with the client', async (t) => {
-  const dir = folder(t, many(2000))
+  const dir = folder(many(2000))
   const session = await connect(t, { args: [dir] })
   await session.call('index', { waitSeconds: 0 })
   assert.equal((await session.call('index', { cancel: true })).state, 'cancelled')
@@ -135,8 +135,8 @@ test('a job in the background can be stopped, and ends with the client', async (
 })
 
 test('only allowed folders are read, however they are named', async (t) => {
-  const outside = folder(t, { 'secret.txt': 'a secret' })
-  const dir = folder(t, { 'sub/a.txt': 'no secret' })
+  const outside = folder({ 'secret.txt': 'a secret' })
+  const dir = folder({ 'sub/a.txt': 'no secret' })
   symlinkSync(outside, join(dir, 'way-out'), 'junction')
   const session = await connect(t, { args: [dir] })
   for (const path of [outside, join(dir, 'way-out'), join(dir, '..'), '..', `${dir}-other`, '/']) {
@@ -156,7 +156,7 @@ test('only allowed folders are read, however they are named', async (t) => {
 })
 
 test('without arguments the roots of the client are allowed, as they are now', async (t) => {
-  const [first, second] = [folder(t, { 'a.txt': 'one' }), folder(t, { 'b.txt': 'two' })]
+  const [first, second] = [folder({ 'a.txt': 'one' }), folder({ 'b.txt': 'two' })]
   let roots = [first]
   const session = await connect(t, { roots: () => roots.map((path) => ({ uri: pathToFileURL(path).href })) })
   assert.equal((await session.call('index')).folder, first)
@@ -168,11 +168,11 @@ test('without arguments the roots of the client are allowed, as they are now', a
 })
 
 test('vectors of two models are never compared', async (t) => {
-  const models = folder(t)
+  const models = folder()
   const model = join(models, 'model.gguf')
   copyFileSync(MODEL, model)
-  const dir = folder(t, { 'a.txt': 'The cat sat on the mat.' })
-  const env = environment(t, { EMBED_MODEL: model })
+  const dir = folder({ 'a.txt': 'The cat sat on the mat.' })
+  const env = environment({ EMBED_MODEL: model })
   const session = await connect(t, { args: [dir], env })
   await session.call('index')
   const { model: { tag } } = await session.call('status')
@@ -198,7 +198,7 @@ test('vectors of two models are never compared', async (t) => {
 })
 
 test('a passage of more tokens than the model reads is cut until it fits', async (t) => {
-  const dir = folder(t, { 'dense.txt': '猫坐在垫子上。'.repeat(400), 'a.txt': 'something else' })
+  const dir = folder({ 'dense.txt': '猫坐在垫子上。'.repeat(400), 'a.txt': 'something else' })
   const { call } = await connect(t, { args: [dir] })
   const { state, failed, passages, errors } = await call('index')
   assert.deepEqual([state, failed, errors], ['done', 0, []])
@@ -209,7 +209,7 @@ test('a passage of more tokens than the model reads is cut until it fits', async
 
 test('files that change, come and go while it indexes do no harm', async (t) => {
   const files = many(200)
-  const dir = folder(t, files)
+  const dir = folder(files)
   const { call } = await connect(t, { args: [dir] })
   const names = Object.keys(files)
   let writing = true
@@ -233,7 +233,7 @@ test('files that change, come and go while it indexes do no harm', async (t) => 
 })
 
 test('an index that is not one is an error that names it', async (t) => {
-  const env = environment(t)
+  const env = environment()
   const session = await connect(t, { args: [corpus], env })
   const { store } = await session.call('status')
   await session.client.close()
@@ -245,8 +245,8 @@ test('an index that is not one is an error that names it', async (t) => {
 
 test('two servers may fill one index at once', async (t) => {
   const files = many(200)
-  const dir = folder(t, files)
-  const env = environment(t)
+  const dir = folder(files)
+  const env = environment()
   const sessions = await Promise.all([connect(t, { args: [dir], env }), connect(t, { args: [dir], env })])
   const ends = await Promise.all(sessions.map(({ call }) => call('index', { waitSeconds: 600 }, { timeout: 120_000 })))
   for (const end of ends) assert.deepEqual([end.state, end.errors], ['done', []])

@@ -34,7 +34,7 @@ function kill(pid) {
 }
 
 test('kills of the worker cost time and nothing else', async (t) => {
-  const env = environment(t)
+  const env = environment()
   const calm = await connect(t, { args: [corpus], env })
   await calm.call('index')
   const question = { query: 'shortest path in a graph' }
@@ -42,7 +42,7 @@ test('kills of the worker cost time and nothing else', async (t) => {
   const { folders: [{ passages }] } = await calm.call('status')
   await calm.client.close()
 
-  const dir = folder(t)
+  const dir = folder()
   for (let n = 0; n < 6; n++) {
     for (const path of readdirSync(corpus, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())) {
       const from = join(path.parentPath ?? path.path, path.name)

@@ -18,10 +18,17 @@ export const corpus = join(root, 'test', 'corpus')
 /** Nothing here takes longer, even on a slow machine with other work. */
 const PATIENCE_MS = 60_000
 
-/** An empty folder, real path, that is removed after the test. */
-export function folder(t, files = {}) {
+/** What is to be removed when all servers of the file have ended. */
+const folders = []
+
+process.once('exit', () => {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
+})
+
+/** A folder with some files, real path, for a test. */
+export function folder(files = {}) {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'embed-mcp-')))
-  t.after(() => rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
+  folders.push(dir)
   write(dir, files)
   return dir
 }
@@ -35,8 +42,8 @@ export function write(dir, files) {
 }
 
 /** The environment of a server whose index and worker are nobody else's. */
-export function environment(t, env = {}) {
-  const dir = folder(t)
+export function environment(env = {}) {
+  const dir = folder()
   for (const name of ['index', 'run', 'cache']) mkdirSync(join(dir, name), { mode: 0o700 })
   return {
     ...process.env,
@@ -52,7 +59,7 @@ export function environment(t, env = {}) {
  * A client with a server behind it: `{ client, transport, call, env }`. `call(tool, arguments)` gives
  * what a tool has answered, and fails if it is an error.
  */
-export async function connect(t, { args = [], env = environment(t), roots, nodeArgs = [] } = {}) {
+export async function connect(t, { args = [], env = environment(), roots, nodeArgs = [] } = {}) {
   const transport = new RecordingTransport([...nodeArgs, server, ...args], env)
   const client = new Client({ name: 'test', version: '1' }, { capabilities: roots ? { roots: { listChanged: true } } : {} })
   if (roots) client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: roots() }))

@@ -13,19 +13,19 @@ const isInstalled = existsSync(join(root, 'legacy', 'node_modules', 'node-llama-
 const FILES = { 'a.txt': 'The cat sat on the mat.', 'b.txt': 'Invoices are paid within a month.', 'c.txt': 'Bread rises because yeast makes gas.' }
 
 test('a switch that is neither on nor off is refused', async (t) => {
-  const session = await connect(t, { args: [folder(t)], env: environment(t, { USE_EXTERNAL_EMBEDDER: 'perhaps' }) })
+  const session = await connect(t, { args: [folder()], env: environment({ USE_EXTERNAL_EMBEDDER: 'perhaps' }) })
   assert.match(await errorOf(session, 'search', { query: 'x' }), /must be true or false/)
   assert.match((await session.call('status')).error, /USE_EXTERNAL_EMBEDDER: is perhaps, must be true or false/)
 })
 
 test('without the legacy embedder, choosing it says how to get it', { skip: isInstalled && 'it is installed' }, async (t) => {
-  const session = await connect(t, { args: [folder(t)], env: environment(t, { USE_EXTERNAL_EMBEDDER: 'false' }) })
+  const session = await connect(t, { args: [folder()], env: environment({ USE_EXTERNAL_EMBEDDER: 'false' }) })
   assert.match((await session.call('status')).error, /npm run legacy/)
 })
 
 test('the legacy embedder finds the same, in an index of its own', { skip: !isInstalled && 'not installed: npm run legacy' }, async (t) => {
-  const dir = folder(t, FILES)
-  const env = environment(t)
+  const dir = folder(FILES)
+  const env = environment()
   for (const [external, name] of [['true', 'external'], ['false', 'legacy']]) {
     const session = await connect(t, { args: [dir], env: { ...env, USE_EXTERNAL_EMBEDDER: external } })
     const { provider, folders } = await session.call('status')
@@ -41,9 +41,9 @@ test('the legacy embedder finds the same, in an index of its own', { skip: !isIn
   assert.deepEqual(indexes.map((file) => file.split('-')[0]).sort(), ['external', 'legacy'])
 })
 
-test('npm run ab shows that both agree', { skip: !isInstalled && 'not installed: npm run legacy' }, (t) => {
+test('npm run ab shows that both agree', { skip: !isInstalled && 'not installed: npm run legacy' }, () => {
   const ab = join(root, 'scripts', 'ab.mjs')
-  const { status, stdout, stderr } = spawnSync(process.execPath, [ab, folder(t, FILES), '--questions', '3'], { encoding: 'utf8', env: environment(t) })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [ab, folder(FILES), '--questions', '3'], { encoding: 'utf8', env: environment() })
   assert.equal(status, 0, stdout + stderr)
   assert.match(stdout, /3 passages of .*, 3 questions/)
   assert.match(stdout, /Node, resident +\d+\.\d MB +\d+\.\d MB/)
