@@ -100,8 +100,35 @@ export interface EmbedError extends Error {
   readonly code: EmbedErrorCode
 }
 
+/** What computed a vector. */
+export interface EmbedModel {
+  /** The name that the file gives itself, or the file's own. */
+  readonly name: string
+  /** For example `'bert'`. */
+  readonly architecture: string
+  /** Length of a whole vector. */
+  readonly dimensions: number
+  /** Most tokens in one text, special tokens included. */
+  readonly contextTokens: number
+  /** How the tokens' states become one vector: `'mean'`, `'cls'` or `'last'`. */
+  readonly pooling: string
+  /** The type of most weights, for example `'Q8_0'`. */
+  readonly quantization: string
+  /**
+   * SHA-256 of the file's header, in hexadecimal: files with the same one have the same name,
+   * architecture, tokenizer and tensor types. It does not look at the weights themselves.
+   */
+  readonly fingerprint: string
+}
+
 /** The vector of a text: as many numbers as the model has dimensions. */
 export interface EmbedVector extends Float32Array<ArrayBuffer> {
+  /**
+   * Which model the vector is of, so that vectors of two models are never compared; not there if it
+   * is of none, see `degraded`. One frozen object for all vectors of a call that one worker answered;
+   * it is not enumerable, and a copy of the vector does not have it.
+   */
+  readonly model?: EmbedModel
   /** Set if this is not the model's vector but a fallback: see {@link EmbedOptions.fallback}. */
   readonly degraded?: true
 }

@@ -240,6 +240,28 @@ test('it loads from another folder, by require and by import', async () => {
   }
 })
 
+test('a vector says which model it is of', async () => {
+  const vector = await embed('whose am I?')
+  const { fingerprint, ...model } = vector.model
+  assert.deepEqual(model, {
+    name: 'all-MiniLM-L6-v2',
+    architecture: 'bert',
+    dimensions: DIMENSIONS,
+    contextTokens: 512,
+    pooling: 'mean',
+    quantization: 'Q8_0'
+  })
+  assert.match(fingerprint, /^[0-9a-f]{64}$/)
+  assert.ok(Object.isFrozen(vector.model))
+  assert.deepEqual(vector, new Float32Array(vector), 'it stays equal to its numbers')
+
+  const vectors = await embed(['one', 'another'], { dimensions: 8 })
+  assert.equal(vectors[0].model.dimensions, DIMENSIONS)
+  assert.equal(vectors[0].model, vectors[1].model, 'one object for all')
+  const error = await embed(['fits', 'too long '.repeat(1000)]).catch((error) => error)
+  assert.equal(error.results[0].model.fingerprint, fingerprint)
+})
+
 test('one function is exported', async () => {
   const names = Object.keys(await import('../index.js')).filter((name) => !['default', 'module.exports'].includes(name))
   assert.deepEqual(names, ['embed'])

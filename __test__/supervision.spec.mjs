@@ -86,7 +86,7 @@ test("fallback: 'hash' answers with marked vectors and one warning, until a work
     await new Promise(setImmediate)
     const spell = warnings.length
     console.log(JSON.stringify({ one: [...one], many: many.map((v) => [...v]), short: short.length,
-      degraded: [one, ...many, short].map((v) => v.degraded), warnings, strict }))
+      degraded: [one, ...many, short].map((v) => v.degraded), models: [one, ...many, short].map((v) => v.model ?? 'none'), warnings, strict }))
     process.stdin.resume()
     await once(process.stdin, 'data')
     let vector
@@ -109,6 +109,7 @@ test("fallback: 'hash' answers with marked vectors and one warning, until a work
   assert.notDeepEqual(first.many[1], first.one)
   assert.equal(first.short, 64)
   assert.deepEqual(first.degraded, [true, true, true, true])
+  assert.deepEqual(first.models, ['none', 'none', 'none', 'none'])
   assert.equal(first.strict, 'EMBED_WORKER_UNAVAILABLE', 'only who asks for it')
   assert.equal(first.warnings.length, 1)
   const [warning] = first.warnings

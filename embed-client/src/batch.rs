@@ -72,6 +72,7 @@ mod tests {
         let vector = vec![text.parse().expect("a number")];
         Embedding {
             vector,
+            model: None,
             tokens: 1,
             truncated: false,
             timings: Timings::default(),

@@ -176,6 +176,7 @@ impl Client {
         let is_first = self.supervisor.degrade();
         Ok(Embedding {
             vector: hash_embedding(text, dimensions as usize),
+            model: None,
             tokens: 0,
             truncated: false,
             timings: Timings::default(),

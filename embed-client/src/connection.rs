@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use embed_protocol::log_name::RequestName;
 use embed_protocol::{
-    ConnectionName, EmbedParams, ErrorCode, MessageCodec, Request, Response, TEXT_PART_BYTES_MAX,
-    WorkerHello, vector,
+    ConnectionName, EmbedParams, ErrorCode, MessageCodec, ModelInfo, Request, Response,
+    TEXT_PART_BYTES_MAX, WorkerHello, vector,
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
@@ -52,8 +52,10 @@ pub(crate) struct Connection {
 }
 
 /// What requests, reader, writer and watcher share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// The model that every vector of this connection is of.
+    model: Arc<ModelInfo>,
     in_flight: Mutex<InFlight<Waiter>>,
     outbox: Outbox,
     credit: Credit,
@@ -101,7 +103,7 @@ impl Connection {
         let client = std::process::id();
         let name = ConnectionName { client, worker: worker.pid, number: worker.connection };
         tracing::debug!(connection = %name, kernels = worker.kernels, "connected");
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared::new(worker.model.clone()));
         let tasks = [
             tokio::spawn(read(responses, Arc::clone(&shared))).abort_handle(),
             tokio::spawn(write(writer, Arc::clone(&shared))).abort_handle(),
@@ -236,6 +238,17 @@ impl Drop for Unanswered<'_> {
 }
 
 impl Shared {
+    fn new(model: ModelInfo) -> Self {
+        Self {
+            model: Arc::new(model),
+            in_flight: Mutex::default(),
+            outbox: Outbox::default(),
+            credit: Credit::default(),
+            why_lost: OnceLock::default(),
+            pulse: Pulse::default(),
+        }
+    }
+
     fn in_flight(&self) -> MutexGuard<'_, InFlight<Waiter>> {
         // Every change is complete when the lock is released, whatever panicked.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
@@ -275,7 +288,9 @@ impl Shared {
                         format!("worker: a vector of {n_bytes} bytes, not a multiple of 4"),
                     ));
                 };
-                (id, Ok(Embedding { vector, tokens, truncated, timings, degraded: None }))
+                let model = Some(Arc::clone(&self.model));
+                let degraded = None;
+                (id, Ok(Embedding { vector, model, tokens, truncated, timings, degraded }))
             }
             Response::Error { id: Some(id), code, message } => {
                 (id, Err(Failure::Refused(EmbedError::new(code, message))))

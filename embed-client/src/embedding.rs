@@ -1,6 +1,8 @@
 //! What comes back.
 
-use embed_protocol::Timings;
+use std::sync::Arc;
+
+use embed_protocol::{ModelInfo, Timings};
 
 use crate::error::EmbedError;
 
@@ -9,6 +11,9 @@ use crate::error::EmbedError;
 pub struct Embedding {
     /// `[dimensions]`.
     pub vector: Vec<f32>,
+    /// The model that it is of, as its worker has described it; `None` if it is not the model's.
+    /// All vectors of one connection share one description.
+    pub model: Option<Arc<ModelInfo>>,
     /// Tokens of the text as embedded, special tokens included.
     pub tokens: u32,
     /// Whether the text was cut at the model's context.

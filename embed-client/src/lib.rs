@@ -18,6 +18,7 @@
 //! [`background`] lends one to callers that have none.
 
 pub mod background;
+mod provider;
 mod registry;
 
 mod client;
@@ -48,10 +49,13 @@ mod error;
 mod options;
 
 pub use client::Client;
-pub use embed_protocol::{ErrorCode, Priority, TEXT_BYTES_MAX, Task, Timings, Transport};
+pub use embed_protocol::{
+    ErrorCode, ModelInfo, Priority, TEXT_BYTES_MAX, Task, Timings, Transport,
+};
 pub use embedding::{Degraded, Embedding};
 pub use error::EmbedError;
 pub use options::{ClientOptions, EmbedOptions, Fallback, TIMEOUT_DEFAULT};
+pub use provider::{EmbeddingProvider, ExternalEmbeddingProvider};
 pub use registry::Registry;
 
 /// Version of the package; worker and client must have the same one.

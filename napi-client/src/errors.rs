@@ -7,6 +7,8 @@ use embed_client::{EmbedError, Embedding, ErrorCode};
 use napi::bindgen_prelude::*;
 use napi::{Env, JsError, JsTypeError};
 
+use crate::vector::Vectors;
+
 /// `code` of an array call of which some texts failed.
 const BATCH_CODE: &str = "EMBED_BATCH";
 
@@ -93,10 +95,11 @@ pub(crate) fn batch_error(env: &Env, outcomes: Vec<Outcome>) -> Result<Unknown<'
     let n_texts = outcomes.len();
     let mut entries = Array::from_vec(env, Vec::<Unknown>::new())?;
     let mut values = Array::from_vec(env, Vec::<Unknown>::new())?;
+    let mut vectors = Vectors::new(env);
     let mut first = None;
     for (text_idx, outcome) in (0_u32..).zip(outcomes) {
         let value = match outcome {
-            Ok(embedding) => crate::vector(env, &embedding)?,
+            Ok(embedding) => vectors.make(&embedding)?,
             Err(error) => {
                 let value = embed_error(env, &error)?;
                 let mut entry = Object::new(env)?;

@@ -6,8 +6,9 @@
 //! every fault rejects the promise.
 //!
 //! `arguments` reads, `locate` finds model and worker, `promise` settles, `abort` and
-//! `progress` do what their options say, `errors` makes JavaScript errors, `degraded` marks vectors
-//! that are not the model's, `environment` knows when nobody is left to have them.
+//! `progress` do what their options say, `errors` makes JavaScript errors, `vector` makes vectors that
+//! say whose they are, `degraded` marks those that are not the model's, `environment` knows when
+//! nobody is left to have them.
 
 mod abort;
 mod arguments;
@@ -17,10 +18,11 @@ mod errors;
 mod locate;
 mod progress;
 mod promise;
+mod vector;
 
 use std::sync::LazyLock;
 
-use embed_client::{EmbedError, EmbedOptions, Embedding, ErrorCode, Registry, background};
+use embed_client::{EmbedError, EmbedOptions, ErrorCode, Registry, background};
 use embed_log::{Logging, Settings};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -30,6 +32,7 @@ use crate::arguments::{Input, Options, Text};
 use crate::errors::{Checked, Outcome, batch_error, common_fault, embed_error};
 use crate::progress::Progress;
 use crate::promise::{Settlement, Value};
+use crate::vector::Vectors;
 
 /// The clients of this process, shared by all its environments (main thread, `worker_threads`).
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
@@ -138,7 +141,7 @@ async fn many(
 /// What the promise of a single text becomes.
 fn one(env: &Env, outcome: Outcome) -> Result<Value> {
     match outcome {
-        Ok(embedding) => vector(env, &embedding),
+        Ok(embedding) => Vectors::new(env).make(&embedding),
         Err(error) => Err(Error::from_unknown_without_coercion(embed_error(env, &error)?)),
     }
 }
@@ -152,18 +155,10 @@ fn all(env: &Env, outcomes: Vec<Outcome>) -> Result<Value> {
         return Err(Error::from_unknown_without_coercion(batch_error(env, outcomes)?));
     }
     let mut array = Array::from_vec(env, Vec::<Value>::new())?;
+    let mut vectors = Vectors::new(env);
     for (text_idx, embedding) in (0..).zip(outcomes.into_iter().flatten()) {
         // Each vector is freed as soon as JavaScript has its own.
-        array.set(text_idx, vector(env, &embedding)?)?;
+        array.set(text_idx, vectors.make(&embedding)?)?;
     }
     Ok(array.to_unknown())
-}
-
-/// A `Float32Array` over an `ArrayBuffer` of its own, which may be transferred or changed.
-pub(crate) fn vector(env: &Env, embedding: &Embedding) -> Result<Value> {
-    let value: Value = Float32ArraySlice::copy_from(env, &embedding.vector)?.to_unknown();
-    if let Some(why) = &embedding.degraded {
-        degraded::mark(env, &mut value.coerce_to_object()?, why)?;
-    }
-    Ok(value)
 }

@@ -312,6 +312,7 @@ async fn without_a_worker_the_fallback_is_marked_and_announced_once() {
     for n in 0..3 {
         let embedding = client.embed("some words", &wanted).await.expect("a fallback");
         assert_eq!(embedding.vector.len(), 3, "the model's own length");
+        assert!(embedding.model.is_none(), "it is of no model");
         assert_eq!(
             embedding.vector,
             client.embed("some words", &wanted).await.expect("the same").vector
@@ -330,6 +331,7 @@ async fn without_a_worker_the_fallback_is_marked_and_announced_once() {
     let embedding = client.embed("four", &wanted).await.expect("a vector");
     assert!(embedding.degraded.is_none(), "a worker is back");
     assert_eq!(embedding.vector, [4.0]);
+    assert_eq!(embedding.model.expect("is of the worker's model").fingerprint, "f");
     assert_eq!(n_connections.load(Ordering::Relaxed), 1);
 }
 
