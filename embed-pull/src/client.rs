@@ -66,8 +66,7 @@ pub(crate) enum Failure {
 }
 
 impl Client {
-    /// `endpoint` tells whether connections must be secure: if the hub's is, none leads to one that is
-    /// not.
+    /// `is_secure`: no request goes out unencrypted, whatever a server refers to.
     pub(crate) fn new(patience: Patience, proxy: Option<Proxy>, is_secure: bool) -> Self {
         let config = Agent::config_builder()
             .https_only(is_secure)

@@ -50,8 +50,9 @@ pub struct Pulled {
 #[derive(Debug)]
 pub struct Puller {
     store: Store,
-    client: Client,
     token: Option<String>,
+    proxy: Option<Proxy>,
+    patience: Patience,
 }
 
 impl Puller {
@@ -62,8 +63,12 @@ impl Puller {
         proxy: Option<Proxy>,
         patience: Patience,
     ) -> Self {
-        let client = Client::new(patience, proxy, store.endpoint.starts_with("https://"));
-        Self { store, client, token }
+        Self { store, token, proxy, patience }
+    }
+
+    /// For requests that begin at `url`: what begins in secret goes on so.
+    fn client(&self, url: &str) -> Client {
+        Client::new(self.patience, self.proxy.clone(), url.starts_with("https://"))
     }
 
     /// Makes sure that a model is here and whole; `sha256` is what its digest must be, if the caller
@@ -100,7 +105,8 @@ impl Puller {
         if self.store.offline {
             return here().unwrap_or(Err(PullError::Offline { name: file.to_string() }));
         }
-        let remote = match ask(&self.client, &self.store, file, self.token.as_deref(), watcher) {
+        let client = self.client(&self.store.endpoint);
+        let remote = match ask(&client, &self.store, file, self.token.as_deref(), watcher) {
             Ok(remote) => remote,
             Err(error) if error.is_of_the_network() => {
                 let Some(Ok(here)) = here() else { return Err(error) };
@@ -120,7 +126,7 @@ impl Puller {
         let (bytes, found, fetched) = match whole {
             Some((bytes, sha256)) => (bytes, sha256, false),
             None => {
-                let (bytes, sha256) = self.fetch_hub(&remote, &blob, check, watcher)?;
+                let (bytes, sha256) = self.fetch_hub(&client, &remote, &blob, check, watcher)?;
                 (bytes, sha256, true)
             }
         };
@@ -161,13 +167,14 @@ impl Puller {
 
     fn fetch_hub(
         &self,
+        client: &Client,
         remote: &Remote,
         blob: &Path,
         check: Check<'_>,
         watcher: &dyn Watcher,
     ) -> Result<(u64, String), PullError> {
         let fetch = Fetch {
-            client: &self.client,
+            client,
             url: &remote.url,
             token: self.token.as_deref(),
             bytes: remote.bytes,
@@ -201,7 +208,7 @@ impl Puller {
             return Err(PullError::Offline { name: shown(url) });
         }
         let fetch = Fetch {
-            client: &self.client,
+            client: &self.client(url),
             url,
             token: None,
             bytes: None,

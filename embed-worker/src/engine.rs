@@ -70,6 +70,16 @@ pub enum EngineError {
     /// The text has no tokens, which only models without special tokens can meet.
     #[error("text: has no tokens, and the model's tokenizer adds none; send one that is not empty")]
     NoTokens,
+    /// An id that the caller gives and the vocabulary has not.
+    #[error(
+        "tokens: id {id} is none of the model's {vocabulary}; send ids of this model's own tokenizer, or the text"
+    )]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// How many ids there are, from 0 on.
+        vocabulary: usize,
+    },
     /// More or fewer dimensions than the model has.
     #[error("option `dimensions`: is {found}, the model gives 1 to {dimensions}")]
     Dimensions {
@@ -208,6 +218,36 @@ impl Engine {
             }
             Ok(Tokenized { tokens: tokens.min(context_tokens), truncated })
         })
+    }
+
+    /// Adds ids that the caller has made to `batch`, as they are: special tokens that the model wants
+    /// are the caller's affair.
+    ///
+    /// # Errors
+    ///
+    /// More than the context, unless `truncate`, none at all, or an id that the vocabulary has not;
+    /// the batch is then as it was.
+    pub fn take_ids(
+        &self,
+        ids: &[u32],
+        truncate: bool,
+        batch: &mut TokenBatch,
+    ) -> Result<Tokenized, EngineError> {
+        let (tokens, vocabulary) = (ids.len(), self.vocabulary());
+        let context_tokens = self.summary.context_tokens;
+        let unknown = |id: &&u32| usize::try_from(**id).is_ok_and(|id| id >= vocabulary);
+        if let Some(&id) = ids.iter().find(unknown) {
+            return Err(EngineError::UnknownId { id, vocabulary });
+        }
+        let truncated = tokens > context_tokens;
+        if truncated && !truncate {
+            return Err(EngineError::TextTooLong { tokens, context_tokens });
+        }
+        if tokens == 0 {
+            return Err(EngineError::NoTokens);
+        }
+        batch.push(&ids[..tokens.min(context_tokens)]);
+        Ok(Tokenized { tokens: tokens.min(context_tokens), truncated })
     }
 
     /// Runs the model over `batch`.

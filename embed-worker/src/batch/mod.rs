@@ -19,7 +19,7 @@ use embed_protocol::stats::QueueStats;
 use crate::engine::Engine;
 
 pub(crate) use job::sentence;
-pub use job::{Answer, CancelFlag, Failure, Job, Reply};
+pub use job::{Answer, CancelFlag, Failure, Input, Job, Reply};
 pub use queue::Rejected;
 pub use stats::Counters;
 

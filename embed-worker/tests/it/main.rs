@@ -8,11 +8,13 @@ mod fixtures;
 mod fuzz_corpus;
 mod golden;
 mod hostile_models;
+mod http;
 mod memory_mapped_gguf;
 mod model_file;
 #[cfg(target_os = "linux")]
 mod other_user;
 mod process_management;
+mod pull;
 mod seeing;
 mod server;
 mod support;
