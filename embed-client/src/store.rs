@@ -56,10 +56,15 @@ static DOWNLOADS: LazyLock<Mutex<HashMap<(String, PathBuf), watch::Receiver<Outc
 /// It is no name ([`ErrorCode::BadArgument`]), or is not here and may not be fetched
 /// ([`ErrorCode::ModelNotFound`]); `worker` is the program that would fetch it.
 pub fn locate(model: &OsStr, worker: &Path) -> Result<Located, EmbedError> {
-    locate_in(&Store::from_env(), model, worker)
+    locate_in(Store::from_env, model, worker)
 }
 
-fn locate_in(store: &Store, model: &OsStr, worker: &Path) -> Result<Located, EmbedError> {
+/// `store` is asked for only if the model is not simply a file: then nothing is read.
+fn locate_in(
+    store: impl FnOnce() -> Store,
+    model: &OsStr,
+    worker: &Path,
+) -> Result<Located, EmbedError> {
     let name = ModelName::parse(model)
         .map_err(|error| EmbedError::new(ErrorCode::BadArgument, error.to_string()))?;
     match &name {
@@ -67,6 +72,7 @@ fn locate_in(store: &Store, model: &OsStr, worker: &Path) -> Result<Located, Emb
         ModelName::Shipped => return Ok(Located::Shipped),
         ModelName::Hub(_) | ModelName::Url(_) => {}
     }
+    let store = store();
     if let Some(path) = store.find(&name) {
         return Ok(Located::File(path));
     }
@@ -195,7 +201,7 @@ mod tests {
     }
 
     fn locate(dir: &Path, auto_pull: bool, model: &str) -> Result<Located, EmbedError> {
-        locate_in(&store(dir, auto_pull), OsStr::new(model), Path::new("/w/embed-worker"))
+        locate_in(|| store(dir, auto_pull), OsStr::new(model), Path::new("/w/embed-worker"))
     }
 
     #[test]

@@ -162,19 +162,26 @@ fn failure(url: &str, error: ureq::Error) -> Failure {
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
             Failure::Final(PullError::Tls { server: server(url), reason })
         }
+        // What a connection suffers that there was. All others say that there is no way to the server,
+        // among them that its name is not known, for which there is no kind.
         ureq::Error::Io(error)
-            if [
-                ErrorKind::ConnectionRefused,
-                ErrorKind::NetworkUnreachable,
-                ErrorKind::HostUnreachable,
-                ErrorKind::NetworkDown,
-                ErrorKind::AddrNotAvailable,
+            if ![
+                ErrorKind::ConnectionReset,
+                ErrorKind::ConnectionAborted,
+                ErrorKind::BrokenPipe,
+                ErrorKind::UnexpectedEof,
+                ErrorKind::TimedOut,
+                ErrorKind::WouldBlock,
+                ErrorKind::Interrupted,
             ]
             .contains(&error.kind()) =>
         {
+            let reason = error.to_string();
             Failure::Final(PullError::Unreachable { server: server(url), reason })
         }
-        ureq::Error::Io(_) | ureq::Error::Protocol(_) => Failure::Passing { reason, wait: None },
+        ureq::Error::Io(_) | ureq::Error::Protocol(_) => {
+            Failure::Passing { reason: format!("breaks off ({reason})"), wait: None }
+        }
         ureq::Error::Timeout(_) => {
             Failure::Passing { reason: "does not answer".into(), wait: None }
         }

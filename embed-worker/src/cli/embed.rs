@@ -23,8 +23,8 @@ Examples:
   git log --format=%s | embed-worker embed --truncate | jq -c '[.index, .tokens]'
   embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 'search_document: a text'
 
-A line is {\"index\": …, \"tokens\": …, \"truncated\": …, \"vector\": […]}, or has an \"error\" with a code and
-a message; then the exit code is 1 in the end.")]
+A line is {\"index\": …, \"tokens\": …, \"truncated\": …, \"vector\": […]}, or has an \"error\" with a
+code and a message; then the exit code is 1 in the end.")]
 pub(super) struct EmbedArgs {
     /// The texts; without any, and without --file, each line of standard input is one
     texts: Vec<String>,

@@ -46,9 +46,9 @@ Examples:
   embed-worker serve --http 8080
   embed-worker stats
 
-Results go to standard output and everything else to standard error. Exit codes: 0 if all went well, 1
-if something failed, 2 if the command line was wrong, 3 if the worker that was named does not run.
-Colours and progress are for terminals; NO_COLOR is heeded."
+Exit codes: 0 if all went well, 1 if something failed, 2 if the command line was wrong, 3 if the
+worker that was named does not run. Results go to standard output and everything else to standard
+error; colours and progress are for terminals, and NO_COLOR is heeded."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -31,8 +31,9 @@ Examples:
   embed-worker embed --model nomic-embed-text-v1.5 'search_query: what is an embedding?'
 
 Files of the hub lie in Hugging Face's own cache, so that other programs find them too:
-HF_HUB_CACHE, HF_HOME, HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE mean what they mean there;
-HTTPS_PROXY and NO_PROXY are heeded. What was cut off is gone on with. The file's path is printed.")]
+HF_HUB_CACHE, HF_HOME, HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE mean what they mean
+there; HTTPS_PROXY and NO_PROXY are heeded. What was cut off is gone on with. The file's path is
+printed.")]
 pub(super) struct PullArgs {
     /// A known name (see `models`), owner/name:file.gguf, owner/name@revision:file.gguf, or an address
     model: OsString,

@@ -33,12 +33,12 @@ use crate::server::{Claim, Claimed, Ready, Service, serve, sweep, want_descripto
 Examples:
   embed-worker serve --model nomic-embed-text-v1.5 --idle-timeout 600
   embed-worker serve --http 8080
-  embed-worker serve --http 127.0.0.1:8080 --model bge-m3 --served-model-name text-embedding-3-small
-  curl http://127.0.0.1:8080/v1/embeddings -H \"Authorization: Bearer $(cat ~/.cache/embed-client/http.key)\" \\
-    -H 'Content-Type: application/json' -d '{\"input\": [\"one text\", \"another\"]}'
+  embed-worker serve --http 8080 --model bge-m3 --served-model-name text-embedding-3-small
+  curl http://127.0.0.1:8080/v1/embeddings -H 'Content-Type: application/json' \\
+    -H \"Authorization: Bearer $(cat ~/.cache/embed-client/http.key)\" -d '{\"input\": \"one text\"}'
 
-Node programs start a worker by themselves. Standard output has one line of JSON, when the worker is
-ready or has failed.")]
+Node programs start a worker by themselves. Standard output has one line of JSON, when the worker
+is ready or has failed.")]
 pub(super) struct ServeArgs {
     /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
     #[arg(long, env = "EMBED_MODEL", value_name = "MODEL")]
