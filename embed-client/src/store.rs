@@ -44,9 +44,11 @@ pub struct MissingModel {
 /// What became of a download; none while it goes on.
 type Outcome = Option<Result<PathBuf, EmbedError>>;
 
-/// The downloads that go on, by name and worker: whoever wants the same model waits for the same one.
-static DOWNLOADS: LazyLock<Mutex<HashMap<(String, PathBuf), watch::Receiver<Outcome>>>> =
-    LazyLock::new(Mutex::default);
+/// Downloads by the model's name and the worker that fetches it.
+type Downloads = HashMap<(String, PathBuf), watch::Receiver<Outcome>>;
+
+/// Those that go on: whoever wants the same model waits for the same one.
+static DOWNLOADS: LazyLock<Mutex<Downloads>> = LazyLock::new(Mutex::default);
 
 /// Finds a model by what its user calls it: a path, a known name, `owner/name:file.gguf`, an address.
 /// Reads the environment.
