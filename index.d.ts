@@ -9,7 +9,11 @@
 /** How to embed. Every option may be omitted or `undefined`; unknown ones are refused. */
 export interface EmbedOptions {
   /**
-   * Path of a GGUF file; a relative one is taken from the current directory.
+   * Path of a GGUF file; a relative one is taken from the current directory. Or a name, as
+   * `embed-worker pull` takes it: a known one (`embed-worker models` lists them),
+   * `owner/name:file.gguf` of Hugging Face's hub, or an address. A model that has a name must be on
+   * this machine, unless `process.env.EMBED_AUTO_PULL` is `1`: then it is fetched when it is first
+   * used, which a call awaits for `timeoutMs`.
    * Default: `process.env.EMBED_MODEL`, else the model that ships with the package.
    */
   readonly model?: string
@@ -70,7 +74,7 @@ export interface EmbedOptions {
  * |---|---|
  * | `EMBED_BAD_ARGUMENT` | an argument or option is of the wrong type or out of range (a `TypeError`) |
  * | `EMBED_TEXT_TOO_LONG` | more tokens than the model's context or the memory budget allows, or more than 1 MiB |
- * | `EMBED_MODEL_NOT_FOUND` | there is no file at the model's path |
+ * | `EMBED_MODEL_NOT_FOUND` | there is no file at the model's path, or the model is not here and was not fetched |
  * | `EMBED_MODEL_INVALID` | the model file is damaged, or its contents do not fit together |
  * | `EMBED_MODEL_UNSUPPORTED` | the model file is whole, but of a kind that this version cannot run |
  * | `EMBED_WORKER_UNAVAILABLE` | no worker could be started or reached, or it was lost twice |

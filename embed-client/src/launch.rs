@@ -196,7 +196,7 @@ fn neutral_directory(options: &ClientOptions) -> PathBuf {
 
 /// Spawns it in a process group of its own: Ctrl-C in the terminal is for the client, not for it.
 #[cfg(unix)]
-fn detach(mut command: Command) -> io::Result<Child> {
+pub(crate) fn detach(mut command: Command) -> io::Result<Child> {
     use std::os::unix::process::CommandExt;
 
     command.process_group(0).spawn()
@@ -205,7 +205,7 @@ fn detach(mut command: Command) -> io::Result<Child> {
 /// Spawns it without a console window, deaf to the client's Ctrl-C, and outside the job that would
 /// end it with the client; a job may forbid that, and then it stays inside.
 #[cfg(windows)]
-fn detach(mut command: Command) -> io::Result<Child> {
+pub(crate) fn detach(mut command: Command) -> io::Result<Child> {
     use std::os::windows::process::CommandExt;
 
     // winbase.h

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Modules are listed in that order; each may import only from modules that stand below it.
-//! The crate knows of a model's file only how long its vectors are, writes nothing to stdout or
+//! The crate knows of a model's file where it is ([`store`]) and how long its vectors are, writes nothing to stdout or
 //! stderr, and holds no `unsafe`. Its futures run on any tokio runtime with I/O and time;
 //! [`background`] lends one to callers that have none.
 
@@ -31,6 +31,7 @@ mod tries;
 
 mod circuit;
 mod reach;
+pub mod store;
 
 mod launch;
 mod replace;

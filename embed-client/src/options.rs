@@ -93,9 +93,13 @@ pub(crate) fn runtime_dir() -> PathBuf {
     absolute(&endpoint::runtime_dir())
 }
 
+/// The one name that begins with `EMBED_` and is a secret: it is for workers that somebody starts to
+/// serve over HTTP, and not for those of clients.
+const SECRET_VARIABLE: &str = "EMBED_API_KEY";
+
 /// Whether a worker gets this variable.
 fn is_inherited(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"EMBED_")
+    (name.as_encoded_bytes().starts_with(b"EMBED_") && !name.eq_ignore_ascii_case(SECRET_VARIABLE))
         || INHERITED.iter().any(|inherited| name.eq_ignore_ascii_case(inherited))
 }
 
@@ -162,6 +166,8 @@ mod tests {
         assert!(is_inherited(OsStr::new("SYSTEMROOT")));
         assert!(!is_inherited(OsStr::new("AWS_SECRET_ACCESS_KEY")));
         assert!(!is_inherited(OsStr::new("NODE_OPTIONS")));
+        assert!(!is_inherited(OsStr::new("EMBED_API_KEY")));
+        assert!(!is_inherited(OsStr::new("HF_TOKEN")));
     }
 
     #[test]

@@ -32,6 +32,16 @@ impl Registry {
     pub fn client(&self, model: &Path, worker: &Path) -> Client {
         let key =
             Key { model: absolute(model), worker: absolute(worker), runtime_dir: runtime_dir() };
+        self.find(key, || ClientOptions::new(model, worker))
+    }
+
+    /// The same for options that were read earlier.
+    pub fn client_with(&self, options: ClientOptions) -> Client {
+        let ClientOptions { model, worker, runtime_dir, .. } = options.clone();
+        self.find(Key { model, worker, runtime_dir }, || options)
+    }
+
+    fn find(&self, key: Key, options: impl FnOnce() -> ClientOptions) -> Client {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return client.clone();
@@ -39,7 +49,7 @@ impl Registry {
         if clients.len() >= IDLE_CLIENTS_MAX {
             clients.retain(|_, client| client.is_connected());
         }
-        let client = Client::new(ClientOptions::new(model, worker));
+        let client = Client::new(options());
         clients.insert(key, client.clone());
         client
     }

@@ -95,3 +95,39 @@ pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Pause after `accept` failed, for example for want of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections over HTTP at once: more than a pool of clients keeps open, and a buffer or two each.
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// How long a client over HTTP may take for the head of a request, the idle time before it included. A
+/// proxy forgets its idle connections after 60 seconds; a worker that forgot them sooner would cut
+/// requests that are just on their way.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long the body of a request may take from the first byte to the last.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may read nothing of an answer that waits for it.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the answer to one request may take: as long as the clients of OpenAI wait.
+pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Bytes of a request's head: keys and cookies of proxies fit well.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a request's body: 2,048 texts of two thousand letters, or four of the longest.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of bodies that may be in memory at once, over all connections; who comes later waits.
+pub const HTTP_BODIES_BYTES_MAX: usize = 2 * HTTP_BODY_BYTES_MAX;
+
+/// Texts of one request, as OpenAI has it.
+pub const HTTP_INPUTS_MAX: usize = 2048;
+
+/// Bytes of vectors that wait to be sent over HTTP at once, over all connections; a third of the worker's
+/// memory. One request may ask for as much.
+pub const HTTP_VECTORS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Fewest characters of a key that somebody chooses: what can be guessed in an afternoon is none.
+pub const HTTP_KEY_CHARACTERS_MIN: usize = 16;

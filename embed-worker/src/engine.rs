@@ -103,6 +103,16 @@ pub enum EngineError {
     /// The text has no tokens, which only models without special tokens can meet.
     #[error("text: has no tokens, and the model's tokenizer adds none; send one that is not empty")]
     NoTokens,
+    /// An id that the caller gives and the vocabulary has not.
+    #[error(
+        "tokens: id {id} is none of the model's {vocabulary}; send ids of this model's own tokenizer, or the text"
+    )]
+    UnknownId {
+        /// The id.
+        id: u32,
+        /// How many ids there are, from 0 on.
+        vocabulary: usize,
+    },
     /// More or fewer dimensions than the model has.
     #[error("option `dimensions`: is {found}, the model gives 1 to {dimensions}")]
     Dimensions {
@@ -315,28 +325,57 @@ impl Engine {
         truncate: bool,
         batch: &mut TokenBatch,
     ) -> Result<Tokenized, EngineError> {
-        let context_tokens = self.summary.context_tokens;
         batch.push_with(|ids| {
-            let tokens_max = self.budget.text_tokens_max;
-            let tokens = self.tokenizer.encode(text, tokens_max, ids).tokens;
-            let truncated = tokens > tokens_max;
-            if truncated && !truncate {
-                return Err(if tokens > context_tokens {
-                    EngineError::TextTooLong { tokens, context_tokens }
-                } else {
-                    EngineError::TextBeyondBudget {
-                        tokens,
-                        tokens_max,
-                        budget_mb: self.budget.bytes / MEGABYTE,
-                        wanted_mb: self.megabytes_for(tokens),
-                    }
-                });
-            }
-            if tokens == 0 {
-                return Err(EngineError::NoTokens);
-            }
-            Ok(Tokenized { tokens: tokens.min(tokens_max), truncated })
+            let most = self.budget.text_tokens_max;
+            let tokens = self.tokenizer.encode(text, most, ids).tokens;
+            self.admit(tokens, truncate)
         })
+    }
+
+    /// What becomes of a text of `tokens` tokens.
+    fn admit(&self, tokens: usize, truncate: bool) -> Result<Tokenized, EngineError> {
+        let context_tokens = self.summary.context_tokens;
+        let tokens_max = self.budget.text_tokens_max;
+        let truncated = tokens > tokens_max;
+        if truncated && !truncate {
+            return Err(if tokens > context_tokens {
+                EngineError::TextTooLong { tokens, context_tokens }
+            } else {
+                EngineError::TextBeyondBudget {
+                    tokens,
+                    tokens_max,
+                    budget_mb: self.budget.bytes / MEGABYTE,
+                    wanted_mb: self.megabytes_for(tokens),
+                }
+            });
+        }
+        if tokens == 0 {
+            return Err(EngineError::NoTokens);
+        }
+        Ok(Tokenized { tokens: tokens.min(tokens_max), truncated })
+    }
+
+    /// Adds ids that the caller has made to `batch`, as they are: special tokens that the model wants
+    /// are the caller's affair.
+    ///
+    /// # Errors
+    ///
+    /// More than the context, unless `truncate`, none at all, or an id that the vocabulary has not;
+    /// the batch is then as it was.
+    pub fn take_ids(
+        &self,
+        ids: &[u32],
+        truncate: bool,
+        batch: &mut TokenBatch,
+    ) -> Result<Tokenized, EngineError> {
+        let vocabulary = self.vocabulary();
+        let unknown = |id: &&u32| usize::try_from(**id).is_ok_and(|id| id >= vocabulary);
+        if let Some(&id) = ids.iter().find(unknown) {
+            return Err(EngineError::UnknownId { id, vocabulary });
+        }
+        let admitted = self.admit(ids.len(), truncate)?;
+        batch.push(&ids[..admitted.tokens]);
+        Ok(admitted)
     }
 
     /// Runs the model over `batch`.

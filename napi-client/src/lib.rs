@@ -20,9 +20,14 @@ mod progress;
 mod promise;
 mod vector;
 
+use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use embed_client::{EmbedError, EmbedOptions, ErrorCode, Registry, background};
+use embed_client::store::MissingModel;
+use embed_client::{
+    Client, ClientOptions, EmbedError, EmbedOptions, ErrorCode, Registry, background,
+};
 use embed_log::{Logging, Settings};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -30,6 +35,7 @@ use napi_derive::napi;
 use crate::abort::OnAbort;
 use crate::arguments::{Input, Options, Text};
 use crate::errors::{Checked, Outcome, batch_error, common_fault, embed_error};
+use crate::locate::{Model, Paths};
 use crate::progress::Progress;
 use crate::promise::{Settlement, Value};
 use crate::vector::Vectors;
@@ -76,8 +82,8 @@ fn begin<'env>(
     {
         return Err(errors::abort_error(env, reason)?.into());
     }
-    let paths = locate::Paths::find(env, options.model.as_deref())?;
-    let client = REGISTRY.client(&paths.model, &paths.worker);
+    let paths = Paths::find(env, options.model.as_deref())?;
+    let client = Wanted::new(paths);
     let embed_options = options.for_input(&input);
     let runtime = background::handle().map_err(|error| {
         EmbedError::with_source(ErrorCode::Internal, "background thread: cannot be started", error)
@@ -88,6 +94,10 @@ fn begin<'env>(
     let progress = Progress::new(env, options.on_progress, input.n_texts(), &settlement)?;
     let task = runtime.spawn(async move {
         let answer = async {
+            let client = match client.get(embed_options.timeout).await {
+                Ok(client) => client,
+                Err(error) => return Answer::None(error),
+            };
             match input {
                 Input::One(Ok(text)) => Answer::One(client.embed(&text, &embed_options).await),
                 Input::One(Err(error)) => Answer::One(Err(error)),
@@ -102,6 +112,9 @@ fn begin<'env>(
                 progress.finish(&env);
             }
             match answer {
+                Answer::None(error) => {
+                    Err(Error::from_unknown_without_coercion(embed_error(&env, &error)?))
+                }
                 Answer::One(outcome) => one(&env, outcome),
                 Answer::Many(outcomes) => all(&env, outcomes),
             }
@@ -116,8 +129,38 @@ fn begin<'env>(
     })
 }
 
+/// A client, or what is to be done before there is one.
+enum Wanted {
+    Client(Client),
+    /// Its options are read on the JavaScript thread, and its model is fetched on another.
+    Fetched(MissingModel, Box<ClientOptions>),
+}
+
+impl Wanted {
+    fn new(Paths { model, worker }: Paths) -> Self {
+        match model {
+            Model::Here(model) => Self::Client(REGISTRY.client(&model, &worker)),
+            Model::Missing(model) => {
+                Self::Fetched(model, Box::new(ClientOptions::new(Path::new("/"), &worker)))
+            }
+        }
+    }
+
+    async fn get(self, patience: Duration) -> std::result::Result<Client, EmbedError> {
+        match self {
+            Self::Client(client) => Ok(client),
+            Self::Fetched(model, options) => {
+                let model = model.pull(&options.worker, patience).await?;
+                Ok(REGISTRY.client_with(ClientOptions { model, ..*options }))
+            }
+        }
+    }
+}
+
 /// What came of a call: the mirror of [`Input`].
 enum Answer {
+    /// There is no model to ask.
+    None(EmbedError),
     One(Outcome),
     Many(Vec<Outcome>),
 }

@@ -4,13 +4,11 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use embed_client::store::{self, Located, MissingModel, SHIPPED_MODEL_FILE};
 use embed_client::{EmbedError, ErrorCode};
 use napi::Env;
 
 use crate::errors::Rejection;
-
-/// The model that ships with the package, from the package's folder.
-const DEFAULT_MODEL: &str = "models/all-MiniLM-L6-v2.Q8_0.gguf";
 
 /// The worker that the package builds, from the package's folder.
 const DEFAULT_WORKER: &str =
@@ -18,8 +16,16 @@ const DEFAULT_WORKER: &str =
 
 /// The two files that a client needs.
 pub(crate) struct Paths {
-    pub(crate) model: PathBuf,
+    pub(crate) model: Model,
     pub(crate) worker: PathBuf,
+}
+
+/// Where the model is.
+pub(crate) enum Model {
+    /// In this file.
+    Here(PathBuf),
+    /// To be fetched first.
+    Missing(MissingModel),
 }
 
 impl Paths {
@@ -29,14 +35,20 @@ impl Paths {
     pub(crate) fn find(env: &Env, given: Option<&str>) -> Result<Self, Rejection> {
         let model = given.map(OsString::from).or_else(|| variable("EMBED_MODEL"));
         let worker = variable("EMBED_WORKER_PATH");
-        if let (Some(model), Some(worker)) = (&model, &worker) {
-            return Ok(Self { model: model.into(), worker: worker.into() });
-        }
-        let package = package_dir(env)?;
-        Ok(Self {
-            model: model.map_or_else(|| package.join(DEFAULT_MODEL), PathBuf::from),
-            worker: worker.map_or_else(|| unpacked(package.join(DEFAULT_WORKER)), PathBuf::from),
-        })
+        let worker = match worker {
+            Some(worker) => PathBuf::from(worker),
+            None => unpacked(package_dir(env)?.join(DEFAULT_WORKER)),
+        };
+        let located = match &model {
+            Some(model) => store::locate(model, &worker)?,
+            None => Located::Shipped,
+        };
+        let model = match located {
+            Located::File(path) => Model::Here(path),
+            Located::Shipped => Model::Here(package_dir(env)?.join(SHIPPED_MODEL_FILE)),
+            Located::Missing(missing) => Model::Missing(missing),
+        };
+        Ok(Self { model, worker })
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use embed_client::{EmbedError, EmbedOptions, Embedding, EmbeddingProvider, ErrorCode, ModelInfo};
 use embed_worker::batch::Failure;
-use embed_worker::config::BATCH_TOKENS;
+use embed_worker::config::{BATCH_TOKENS, MEMORY_BUDGET};
 use embed_worker::engine::{Engine, EngineError, EngineOptions, TokenBatch};
 use embed_worker::kernels::Isa;
 use embed_worker::threads::physical_cores;
@@ -32,6 +32,7 @@ impl InProcessProvider {
             threads: physical_cores(),
             isa: Isa::best(),
             batch_tokens: BATCH_TOKENS,
+            memory_budget: MEMORY_BUDGET,
         };
         let engine = Engine::open(path, &options).map_err(|error| embed_error(&error))?;
         let info = engine.info();

@@ -60,6 +60,7 @@ impl From<&EngineError> for Failure {
             EngineError::Dimensions { .. }
             | EngineError::NoTokens
             | EngineError::Budget { .. }
+            | EngineError::UnknownId { .. }
             | EngineError::Task { .. }
             | EngineError::TaskUnknown { .. } => ErrorCode::BadArgument,
             EngineError::Vector(_) => ErrorCode::ModelInvalid,
@@ -159,13 +160,44 @@ impl std::fmt::Debug for Reply {
     }
 }
 
+/// What is to be embedded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A text, for the model's own tokenizer.
+    Text(String),
+    /// Ids of the model's vocabulary, of a caller who has tokenized the text; taken as they are.
+    Ids(Vec<u32>),
+}
+
+impl Input {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Ids(ids) => ids.len() * size_of::<u32>(),
+        }
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
 /// A text that waits for its batch.
 #[derive(Debug)]
 pub struct Job {
     /// Whose it is: callers are served in turn.
     pub caller: u64,
     /// The text.
-    pub text: String,
+    pub input: Input,
     /// How it is to be embedded.
     pub params: EmbedParams,
     /// When its last byte arrived.

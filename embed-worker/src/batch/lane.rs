@@ -66,14 +66,14 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{CancelFlag, Reply};
+    use crate::batch::{CancelFlag, Input, Reply};
     use embed_protocol::EmbedParams;
     use std::time::Instant;
 
     fn job(caller: u64, text: &str) -> Job {
         Job {
             caller,
-            text: text.into(),
+            input: text.into(),
             params: EmbedParams::default(),
             received: Instant::now(),
             deadline: None,
@@ -82,8 +82,15 @@ mod tests {
         }
     }
 
+    fn text(job: Job) -> String {
+        match job.input {
+            Input::Text(text) => text,
+            Input::Ids(ids) => panic!("{ids:?}"),
+        }
+    }
+
     fn texts(lane: &mut Lane) -> Vec<String> {
-        std::iter::from_fn(|| lane.pop()).map(|job| job.text.clone()).collect()
+        std::iter::from_fn(|| lane.pop()).map(text).collect()
     }
 
     #[test]
@@ -106,7 +113,7 @@ mod tests {
         lane.push(job(1, "a1"));
         lane.push(job(2, "b1"));
         lane.push(job(2, "b2"));
-        assert_eq!(lane.pop().map(|job| job.text.clone()).as_deref(), Some("a1"));
+        assert_eq!(lane.pop().map(text).as_deref(), Some("a1"));
         lane.push(job(1, "a2"));
         assert_eq!(texts(&mut lane), ["b1", "a2", "b2"]);
     }

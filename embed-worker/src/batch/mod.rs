@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::engine::Traffic;
 
 pub(crate) use job::sentence;
-pub use job::{Answer, CancelFlag, Failure, Job, Reply};
+pub use job::{Answer, CancelFlag, Failure, Input, Job, Reply};
 pub use queue::Rejected;
 pub use stats::Counters;
 

@@ -49,10 +49,10 @@ impl Queue {
     /// Takes `job` if there is room.
     pub(super) fn push(&self, job: Job) -> Result<(), Box<Rejected>> {
         let mut state = self.state();
-        if let Some(failure) = state.refusal(self.most, job.priority(), job.text.len()) {
+        if let Some(failure) = state.refusal(self.most, job.priority(), job.input.bytes()) {
             return Err(Box::new(Rejected { job, failure }));
         }
-        state.text_bytes += job.text.len();
+        state.text_bytes += job.input.bytes();
         state.lane(job.priority()).push(job);
         drop(state);
         self.changed.notify_one();
@@ -63,7 +63,7 @@ impl Queue {
     pub(super) fn pop(&self, lane: Priority) -> Option<Job> {
         let mut state = self.state();
         let job = state.lane(lane).pop()?;
-        state.text_bytes -= job.text.len();
+        state.text_bytes -= job.input.bytes();
         state.in_work += 1;
         Some(job)
     }
@@ -132,7 +132,7 @@ impl Queue {
 fn depth(lane: &Lane) -> LaneStats {
     LaneStats {
         texts: u32::try_from(lane.len()).unwrap_or(u32::MAX),
-        bytes: lane.iter().map(|job| job.text.len() as u64).sum(),
+        bytes: lane.iter().map(|job| job.input.bytes() as u64).sum(),
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let (sender, outcomes) = mpsc::channel();
         let job = Job {
             caller: 1,
-            text: text.into(),
+            input: text.into(),
             params: EmbedParams { priority, ..EmbedParams::default() },
             received: Instant::now(),
             deadline: None,
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(queue.unanswered(), 4);
         for lane in [Priority::Interactive, Priority::Bulk] {
             let texts = [queue.pop(lane), queue.pop(lane), queue.pop(lane)];
-            let texts = texts.map(|job| job.map(|job| job.text.clone()));
+            let texts = texts.map(|job| job.map(|job| job.input));
             assert_eq!(texts, [Some("a".into()), Some("b".into()), None]);
         }
         for left in (0..4).rev() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use embed_protocol::{Priority, Timings};
 
 use super::Check;
-use super::job::{Answer, Failure, Job};
+use super::job::{Answer, Failure, Input, Job};
 use super::pace::Pace;
 use super::queue::Queue;
 use super::stats::Counters;
@@ -140,11 +140,14 @@ impl<'a> Compute<'a> {
                 continue;
             }
             ids.clear();
-            let Job { text, params, .. } = job.get();
-            let tokenized = self
-                .engine
-                .for_task(text, params.task)
-                .and_then(|text| self.engine.tokenize(&text, params.truncate, &mut ids));
+            let Job { input, params, .. } = job.get();
+            let tokenized = match input {
+                Input::Text(text) => self
+                    .engine
+                    .for_task(text, params.task)
+                    .and_then(|text| self.engine.tokenize(&text, params.truncate, &mut ids)),
+                Input::Ids(given) => self.engine.take_ids(given, params.truncate, &mut ids),
+            };
             let tokenized = match tokenized {
                 Ok(tokenized) => tokenized,
                 Err(error) => {
@@ -265,7 +268,7 @@ mod tests {
     fn job(priority: Priority, reply: impl FnOnce(Outcome) + Send + 'static) -> Job {
         Job {
             caller: 1,
-            text: "hello the".into(),
+            input: "hello the".into(),
             params: EmbedParams { priority, ..EmbedParams::default() },
             received: Instant::now(),
             deadline: None,
@@ -302,7 +305,7 @@ mod tests {
         };
         // Five tokens each, of which no whole number fills a batch.
         for _ in 0..3 * BATCH_TOKENS / 5 {
-            let bulk = Job { text: "hello the the".into(), ..told(Priority::Bulk) };
+            let bulk = Job { input: "hello the the".into(), ..told(Priority::Bulk) };
             queue.push(bulk).expect("room");
         }
         let check: Check = Box::new(|| Ok(()));
@@ -327,7 +330,7 @@ mod tests {
         assert_ne!(BATCH_TOKENS_MIN % 5, 0);
         for _ in 0..2 * BATCH_TOKENS_MIN {
             let text = "hello the the".into();
-            queue.push(Job { text, ..job(Priority::Bulk, drop) }).expect("room");
+            queue.push(Job { input: text, ..job(Priority::Bulk, drop) }).expect("room");
         }
         let check: Check = Box::new(|| Ok(()));
         let mut compute = Compute::new(engine(BATCH_TOKENS), &queue, &counters, &check);
@@ -412,7 +415,7 @@ mod tests {
         let (queue, counters) = (Queue::default(), Counters::default());
         let (sender, outcomes) = channel();
         let long = job(Priority::Bulk, move |outcome| drop(sender.send(outcome)));
-        let long = Job { text: "the ".repeat(1000), ..long };
+        let long = Job { input: "the ".repeat(1000).into(), ..long };
         queue.push(long).expect("room");
         queue.close();
         run(engine(BATCH_TOKENS), &queue, &counters, &unsound_after(0));

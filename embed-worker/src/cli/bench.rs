@@ -29,8 +29,8 @@ const BULK_TEXT_TOKENS: usize = 64;
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
-    /// The GGUF file [default: the model that ships with the package]
-    #[arg(env = "EMBED_MODEL", value_name = "FILE")]
+    /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
+    #[arg(env = "EMBED_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Tokens that go through a product together; several may be given
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [12, 64, 256, 512],

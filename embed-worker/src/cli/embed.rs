@@ -16,14 +16,23 @@ use crate::batch::Failure;
 use crate::engine::{Engine, TokenBatch, Tokenized, check_dimensions};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker embed 'one text' 'another text'
+  embed-worker embed --file texts.txt > vectors.jsonl
+  git log --format=%s | embed-worker embed --truncate | jq -c '[.index, .tokens]'
+  embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 'search_document: a text'
+
+A line is {\"index\": …, \"tokens\": …, \"truncated\": …, \"vector\": […]}, or has an \"error\" with a
+code and a message; then the exit code is 1 in the end.")]
 pub(super) struct EmbedArgs {
     /// The texts; without any, and without --file, each line of standard input is one
     texts: Vec<String>,
     /// Read the texts from this file, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     file: Option<PathBuf>,
-    /// The GGUF file [default: the model that ships with the package]
-    #[arg(long, env = "EMBED_MODEL", value_name = "FILE")]
+    /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
+    #[arg(long, env = "EMBED_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// What the texts are for: query, document, clustering or classification. Puts the model's own
     /// words for that before each, which `info` shows
@@ -117,12 +126,16 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<ExitCode> {
     writer.finish()
 }
 
-/// A bar where somebody watches and the number of texts is known.
+/// A bar where somebody watches; without an end, if the number of texts is not known.
 fn progress(args: &EmbedArgs) -> anyhow::Result<ProgressBar> {
-    let Some(path) = &args.file else { return Ok(ProgressBar::hidden()) };
+    // Beside vectors on the same terminal it would only be in their way.
     if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
+    let Some(path) = &args.file else {
+        let style = ProgressStyle::with_template("{pos} texts, {per_sec}")?;
+        return Ok(ProgressBar::no_length().with_style(style));
+    };
     let file = File::open(path).with_context(|| format!("file `{}`", path.display()))?;
     let texts = BufReader::new(file).split(b'\n').count();
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts, {per_sec}, {eta} left")?;

@@ -17,8 +17,8 @@ use crate::model::published::{Cuts, Known};
 
 #[derive(Debug, Args)]
 pub(super) struct InfoArgs {
-    /// The GGUF file [default: the model that ships with the package]
-    #[arg(env = "EMBED_MODEL", value_name = "FILE")]
+    /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
+    #[arg(env = "EMBED_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Write JSON
     #[arg(long)]

@@ -6,9 +6,12 @@ mod bench;
 mod embed;
 mod info;
 mod model_path;
-mod prometheus;
+mod models;
 mod ps;
+mod pull;
 mod serve;
+mod serve_http;
+mod shell;
 mod stats;
 mod stop;
 mod table;
@@ -17,7 +20,7 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use embed_log::Settings;
 
 use crate::batch::Failure;
@@ -31,7 +34,23 @@ use crate::{config, threads};
 /// Node programs use the package @embed/client, which starts this worker by itself. On the command
 /// line, `embed` turns texts into vectors at once and `info` tells what a model file is.
 #[derive(Debug, Parser)]
-#[command(name = "embed-worker", version, max_term_width = 100)]
+#[command(
+    name = "embed-worker",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  embed-worker embed 'one text' 'another text' | jq -c '.vector[:3]'
+  embed-worker embed --file texts.txt > vectors.jsonl
+  embed-worker pull nomic-embed-text-v1.5
+  embed-worker embed --model nomic-embed-text-v1.5 'search_query: how is memory counted?'
+  embed-worker serve --http 8080
+  embed-worker stats
+
+Exit codes: 0 if all went well, 1 if something failed, 2 if the command line was wrong, 3 if the
+worker that was named does not run. Results go to standard output and everything else to standard
+error; colours and progress are for terminals, and NO_COLOR is heeded."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,6 +62,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Turn texts into vectors: one JSON object a line
     Embed(embed::EmbedArgs),
+    /// Fetch a model from the hub, or from any address; resumed, checked, fetched once
+    Pull(pull::PullArgs),
+    /// List the models that have a name
+    Models(models::ModelsArgs),
     /// Tell what a GGUF model is
     Info(info::InfoArgs),
     /// Check a GGUF model to the last byte: structure, tensors, weights, SHA-256
@@ -53,6 +76,10 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Ask running workers to finish what they have and leave
     Stop(stop::StopArgs),
+    /// Write completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Write the manual page, or all of them to a folder
+    Man(shell::ManArgs),
     /// Measure what a model reaches on this machine, beside what the machine could do
     Bench(bench::BenchArgs),
 }
@@ -100,18 +127,22 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Stop(args) => stop::run(&args),
+        Command::Completions(args) => shell::completions(&args, Cli::command()),
+        Command::Man(args) => shell::man(&args, Cli::command()),
         Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            complain_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -130,6 +161,14 @@ fn complain(sentence: &str) {
     use std::io::Write;
     // If nobody reads it, there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{sentence}");
+}
+
+/// What went wrong, on standard error.
+fn complain_error(sentence: &str) {
+    use std::io::Write;
+    // Red on a terminal, unless NO_COLOR is set; as clap's own errors are.
+    const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+    let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {sentence}");
 }
 
 /// A failure of the engine as an error of the command.

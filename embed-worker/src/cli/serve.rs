@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use embed_protocol::endpoint::runtime_dir;
 use embed_protocol::{
     Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Transport, WorkerCard,
     WorkerHello,
@@ -18,7 +19,8 @@ use embed_protocol::{
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::{ComputeArgs, complain, failed, model_path};
+use super::serve_http::{HttpArgs, Plan};
+use super::{ComputeArgs, complain_error, failed, model_path};
 use crate::batch::{Batcher, Check, Failure, sentence};
 use crate::config::IDLE_TIMEOUT;
 use crate::engine::{Budget, MEGABYTE};
@@ -28,9 +30,19 @@ use crate::integrity::{Unsound, Watch};
 use crate::server::{Claim, Claimed, Ready, Service, serve, sweep, want_descriptors};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker serve --model nomic-embed-text-v1.5 --idle-timeout 600
+  embed-worker serve --http 8080
+  embed-worker serve --http 8080 --model bge-m3 --served-model-name text-embedding-3-small
+  curl http://127.0.0.1:8080/v1/embeddings -H 'Content-Type: application/json' \\
+    -H \"Authorization: Bearer $(cat ~/.cache/embed-client/http.key)\" -d '{\"input\": \"one text\"}'
+
+Node programs start a worker by themselves. Standard output has one line of JSON, when the worker
+is ready or has failed.")]
 pub(super) struct ServeArgs {
-    /// The GGUF file [default: the model that ships with the package]
-    #[arg(long, env = "EMBED_MODEL", value_name = "FILE")]
+    /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
+    #[arg(long, env = "EMBED_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Where to listen: a socket's path, or a pipe's name [default: this user's endpoint for the model]
     #[arg(long, value_name = "ADDRESS")]
@@ -41,6 +53,8 @@ pub(super) struct ServeArgs {
     /// `local`: a socket or pipe; `tcp`: a port on 127.0.0.1; `auto`: the first unless it cannot be made
     #[arg(long, env = "EMBED_TRANSPORT", value_name = "KIND", default_value = "auto")]
     transport: Transport,
+    #[command(flatten)]
+    http: HttpArgs,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -59,9 +73,21 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
-    Ready { endpoint: &'a str, transport: &'a str, pid: u32 },
-    Exists { endpoint: &'a str },
-    Error { code: ErrorCode, message: &'a str },
+    Ready {
+        endpoint: &'a str,
+        transport: &'a str,
+        pid: u32,
+        /// Where it listens over HTTP, if it does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<&'a str>,
+    },
+    Exists {
+        endpoint: &'a str,
+    },
+    Error {
+        code: ErrorCode,
+        message: &'a str,
+    },
 }
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
@@ -79,6 +105,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         |error: &dyn std::error::Error| Failure::new(ErrorCode::WorkerUnavailable, sentence(error));
     let model = model_path::resolve(args.model.as_ref())
         .map_err(|error| Failure::new(ErrorCode::ModelNotFound, format!("{error:#}")))?;
+    let plan = Plan::of(&args.http)
+        .map_err(|error| Failure::new(ErrorCode::BadArgument, format!("{error:#}")))?;
     let endpoint = match &args.endpoint {
         Some(address) => Endpoint::at(address),
         None => {
@@ -93,8 +121,27 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
     };
     want_descriptors();
     // The lock before the model: of many workers that are started at once, all but one leave here.
-    let claim = match Claim::take(&endpoint, args.transport).map_err(|error| unavailable(&error))? {
+    let take = |endpoint: &Endpoint| {
+        Claim::take(endpoint, args.transport).map_err(|error| unavailable(&error))
+    };
+    let (endpoint, claimed) = match take(&endpoint)? {
+        // Whoever asks for HTTP asks for a worker that listens there, whatever else runs.
+        Claimed::Theirs if plan.is_some() && args.endpoint.is_none() => {
+            let name = format!("http-{}", std::process::id());
+            let own = Endpoint::in_dir(&runtime_dir(), &name);
+            let claimed = take(&own)?;
+            (own, claimed)
+        }
+        claimed => (endpoint, claimed),
+    };
+    let claim = match claimed {
         Claimed::Ours(claim) => claim,
+        Claimed::Theirs if plan.is_some() => {
+            let message = format!(
+                "endpoint `{endpoint}`: another worker listens there; leave --endpoint out"
+            );
+            return Err(Failure::new(ErrorCode::WorkerUnavailable, message));
+        }
         Claimed::Theirs => {
             let line = Line::Exists { endpoint: &endpoint.to_string() };
             say(&line).map_err(|error| {
@@ -124,6 +171,10 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| unavailable(&error))?;
     runtime.block_on(async {
         let listener = claim.listen().map_err(|error| unavailable(&error))?;
+        let http = match &plan {
+            Some(plan) => Some((plan, plan.listen().await?)),
+            None => None,
+        };
         let ready = Ready::here(&listener);
         let dir = endpoint.dir().to_owned();
         let service = Service::new(hello, batcher);
@@ -135,8 +186,14 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
             }
         };
         let Ready { endpoint, transport, pid } = ready;
-        say(&Line::Ready { endpoint: &endpoint.to_string_lossy(), transport, pid })
+        let address = http.as_ref().map(|(_, bound)| bound.url());
+        let endpoint = endpoint.to_string_lossy();
+        say(&Line::Ready { endpoint: &endpoint, transport, pid, http: address.as_deref() })
             .map_err(|error| Failure::new(ErrorCode::WorkerUnavailable, format!("{error:#}")))?;
+        let is_http = http.is_some();
+        if let Some((plan, bound)) = http {
+            tokio::spawn(plan.serve(bound, &service, args.model.as_deref(), &model));
+        }
         // Only now: whoever waits for the line does not wait for this.
         watch.verify_in_background();
         tokio::task::spawn_blocking(move || sweep(&dir));
@@ -144,7 +201,13 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         serve(&service, listener, idle_timeout, stop).await;
         if let Some(Unsound::Digest(mismatch)) = watch.unsound() {
             let failure = Failure::new(ErrorCode::ModelInvalid, mismatch.to_string());
-            complain(&format!("error: {:#}", failed(&failure)));
+            complain_error(&format!("{:#}", failed(&failure)));
+            return Ok(ExitCode::FAILURE);
+        }
+        // Over a socket, the next client starts a successor. Over HTTP, whoever keeps this worker alive
+        // must be told to.
+        if let Some(unsound) = watch.unsound().filter(|_| is_http) {
+            complain_error(&format!("{unsound}; start the worker again"));
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)

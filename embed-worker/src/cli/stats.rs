@@ -8,8 +8,9 @@ use embed_protocol::stats::LaneStats;
 use embed_protocol::{ModelInfo, StatsSnapshot, WorkerCard};
 use serde::Serialize;
 
+use super::table;
 use super::workers::{Answer, Health, NO_SUCH_WORKER, Which, Worker, ask};
-use super::{prometheus, table};
+use crate::server::prometheus::{self, Scraped};
 
 #[derive(Debug, Args)]
 pub(super) struct StatsArgs {
@@ -62,7 +63,8 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let workers = ask(&args.which)?;
     let mut out = std::io::stdout().lock();
     if args.prometheus {
-        prometheus::write(&mut out, &workers)?;
+        let scraped: Vec<_> = workers.iter().map(scraped).collect();
+        prometheus::write(&mut out, &scraped)?;
     } else if args.json {
         let told: Vec<Told<'_>> = workers.iter().map(Told::from).collect();
         serde_json::to_writer_pretty(&mut out, &told)?;
@@ -76,11 +78,20 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if workers.is_empty() && !args.which.is_any() {
-        super::complain("error: no such worker runs");
+        super::complain_error("no such worker runs");
         return Ok(NO_SUCH_WORKER.into());
     }
     let all_answer = workers.iter().all(|worker| worker.answer.is_ok());
     Ok(if all_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn scraped(worker: &Worker) -> Scraped<'_> {
+    let answer = worker.answer.as_ref().ok();
+    Scraped {
+        pid: worker.card.pid,
+        model: &worker.card.model,
+        answer: answer.map(|Answer { hello, stats }| (hello, stats)),
+    }
 }
 
 /// One worker for a person.

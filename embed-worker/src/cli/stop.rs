@@ -50,7 +50,7 @@ enum Stopped {
 pub(super) fn run(args: &StopArgs) -> anyhow::Result<ExitCode> {
     let cards = cards(&args.which)?;
     if cards.is_empty() && !args.all {
-        super::complain("error: no such worker runs");
+        super::complain_error("no such worker runs");
         return Ok(NO_SUCH_WORKER.into());
     }
     let outcomes = block_on(join_all(cards.iter().map(|card| stop(card, args.force))))?;

@@ -20,8 +20,8 @@ const BAD_TENSORS_TOLD: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// The GGUF file [default: the model that ships with the package]
-    #[arg(env = "EMBED_MODEL", value_name = "FILE")]
+    /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
+    #[arg(env = "EMBED_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// What its SHA-256 should be [default: what FILE.sha256 says, or is known of a model that ships
     /// with the package]

@@ -51,7 +51,8 @@ pub enum KnownDigestError {
 }
 
 /// What the SHA-256 of the model file `path`, of `bytes` bytes, should be: as `path.sha256` says, in
-/// the form that `sha256sum` writes, else as this program knows of the models that it ships with.
+/// the form that `sha256sum` writes, else as this program knows of the models that it ships with, else
+/// as the file is called, if it lies in Hugging Face's cache: there it is called by its digest.
 ///
 /// # Errors
 ///
@@ -63,9 +64,22 @@ pub fn known_digest(path: &Path, bytes: u64) -> Result<Option<KnownDigest>, Know
     let shipped = SHIPPED.iter().find(|(name, size, _)| {
         path.file_name().is_some_and(|found| found == *name) && bytes == *size
     });
-    Ok(shipped.and_then(|(_, _, digest)| {
+    let shipped = shipped.and_then(|(_, _, digest)| {
         Some(KnownDigest { sha256: digest.parse().ok()?, origin: "`models/SHA256SUMS`".into() })
-    }))
+    });
+    Ok(shipped.or_else(|| in_the_hubs_cache(path)))
+}
+
+/// `models--owner--name/blobs/SHA256`, which a path in the cache leads to by a link.
+fn in_the_hubs_cache(path: &Path) -> Option<KnownDigest> {
+    let path = path.canonicalize().ok()?;
+    let blobs = path.parent().filter(|parent| parent.ends_with("blobs"))?;
+    let repository = blobs.parent()?.file_name()?;
+    if !repository.as_encoded_bytes().starts_with(b"models--") {
+        return None;
+    }
+    let sha256 = path.file_name()?.to_str()?.parse().ok()?;
+    Some(KnownDigest { sha256, origin: "its name in the Hugging Face cache".into() })
 }
 
 fn beside(model: &Path) -> Result<Option<KnownDigest>, KnownDigestError> {
@@ -113,6 +127,31 @@ mod tests {
             let known = known_digest(&path, bytes).expect("no file beside it").expect("known");
             assert_eq!(known.sha256.to_string(), digest);
             assert_eq!(known_digest(&path, bytes + 1).expect("no file beside it"), None);
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_hubs_cache_is_called_by_its_digest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let digest = "ab".repeat(32);
+        for (dir, name, known) in [
+            ("models--a--b/blobs", digest.as_str(), true),
+            ("models--a--b/blobs", "ab.gguf", false),
+            ("models--a--b/other", &digest, false),
+            ("elsewhere/blobs", &digest, false),
+        ] {
+            let blobs = folder.path().join(dir);
+            std::fs::create_dir_all(&blobs).expect("ours");
+            let path = blobs.join(name);
+            std::fs::write(&path, "x").expect("ours");
+            let found = known_digest(&path, 1).expect("no file beside it");
+            assert_eq!(found.is_some(), known, "{dir}/{name}");
+            #[cfg(unix)]
+            if known {
+                let link = folder.path().join("m.gguf");
+                std::os::unix::fs::symlink(&path, &link).expect("ours");
+                assert_eq!(known_digest(&link, 1).expect("no file beside it"), found);
+            }
         }
     }
 

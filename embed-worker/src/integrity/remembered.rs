@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use embed_protocol::private_file;
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,6 @@ const MEMORY_BYTES_MAX: u64 = 64 * 1024;
 /// The name of the file.
 const NAME: &str = "digests.json";
 
-/// Overrides the directory of the file.
-const CACHE_DIR_VARIABLE: &str = "EMBED_CACHE_DIR";
-
 /// What is remembered.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Memory {
@@ -39,28 +36,6 @@ struct Line {
     modified_ns: i64,
     changed_ns: i64,
     sha256: String,
-}
-
-/// The user's directory for what may be lost: `EMBED_CACHE_DIR`, else `embed-client` where the system
-/// wants caches; none if nobody says where that is. Paths that are not absolute mean nothing, since a
-/// worker runs in a directory that nobody has chosen.
-pub(super) fn cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    if let Some(dir) = variable(CACHE_DIR_VARIABLE).map(PathBuf::from).and_then(absolute) {
-        return Some(dir);
-    }
-    let named = if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_CACHE_HOME" };
-    let named = variable(named).map(PathBuf::from).and_then(absolute);
-    let usual = if cfg!(windows) {
-        "AppData/Local"
-    } else if cfg!(target_os = "macos") {
-        "Library/Caches"
-    } else {
-        ".cache"
-    };
-    let parent = named.or_else(|| Some(std::env::home_dir().and_then(absolute)?.join(usual)))?;
-    Some(parent.join("embed-client"))
 }
 
 /// The digest that this file had when it was last read to the end, if that is remembered in `dir`.

@@ -4,9 +4,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use embed_store::cache_dir;
+
 use super::digest::{FileDigest, sha256_of};
 use super::known::{KnownDigest, known_digest};
-use super::remembered::{cache_dir, recall, remember};
+use super::remembered::{recall, remember};
 use crate::gguf::{FileChanged, SourceFile};
 
 /// Bytes between two pauses of a digest in the background.

@@ -9,9 +9,11 @@ mod connection;
 mod descriptors;
 mod figures;
 mod histogram;
+pub mod http;
 mod lease;
 mod listener;
 mod private_memory;
+pub mod prometheus;
 mod requests;
 mod strangers;
 
@@ -111,6 +113,16 @@ impl Service {
         self.reaches(Phase::Leaving).await;
     }
 
+    /// Waits until the worker takes no more requests.
+    async fn stopping(&self) {
+        self.reaches(Phase::Stopping).await;
+    }
+
+    /// Whether the worker takes requests.
+    fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
     /// Waits until every text that was taken has its answer.
     async fn idle(&self) {
         while !self.batcher.is_idle() {
@@ -160,7 +172,7 @@ pub async fn serve(
         () = accept_all(service, &listener) => {}
         () = service.leases.nobody_for(idle_timeout) => tracing::info!("nobody is connected"),
         () = signal => tracing::info!("told to stop by a signal"),
-        () = service.reaches(Phase::Stopping) => tracing::info!("told to stop by a client"),
+        () = service.stopping() => tracing::info!("told to stop by a client"),
     }
     // First the endpoint: from here on, whoever comes starts a successor.
     drop(listener);

@@ -114,7 +114,7 @@ impl<'a> Requests<'a> {
         tracing::trace!(request = %name, bytes = text.len(), priority = ?params.priority, "queued");
         let job = Job {
             caller: self.name.number,
-            text,
+            input: text.into(),
             params,
             received,
             deadline: params

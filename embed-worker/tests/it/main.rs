@@ -10,12 +10,14 @@ mod full_model;
 mod fuzz_corpus;
 mod golden;
 mod hostile_models;
+mod http;
 mod memory_budget;
 mod memory_mapped_gguf;
 mod model_file;
 #[cfg(target_os = "linux")]
 mod other_user;
 mod process_management;
+mod pull;
 mod seeing;
 mod server;
 mod support;

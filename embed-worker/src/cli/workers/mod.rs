@@ -19,6 +19,7 @@ use embed_protocol::{
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::model_path;
 pub(super) use reach::Foreign;
 pub(super) use visit::Visit;
 
@@ -33,8 +34,8 @@ pub(super) const NO_SUCH_WORKER: u8 = 3;
 #[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub(super) struct Which {
-    /// Only the workers of this model
-    #[arg(long, value_name = "FILE")]
+    /// Only the workers of this model: its file, or its name
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Only the worker with this process id
     #[arg(long, value_name = "PID")]
@@ -49,6 +50,7 @@ impl Which {
 
     fn includes(&self, card: &WorkerCard) -> bool {
         let is_model = |model: &PathBuf| {
+            let model = model_path::of_name(model);
             // A file that was removed meanwhile has no canonical path, and may still be served.
             let path = model.canonicalize().or_else(|_| std::path::absolute(model));
             path.is_ok_and(|path| path.to_string_lossy() == card.model)

@@ -6,10 +6,19 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use embed_protocol::StatsSnapshot;
 use embed_protocol::stats::Durations;
+use embed_protocol::{StatsSnapshot, WorkerHello};
 
-use super::workers::{Answer, Worker};
+/// A worker as its figures are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Scraped<'a> {
+    /// Its process.
+    pub pid: u32,
+    /// The path of its model.
+    pub model: &'a str,
+    /// What it says, if it answers.
+    pub answer: Option<(&'a WorkerHello, &'a StatsSnapshot)>,
+}
 
 /// A metric: its name, type and meaning, and the samples of one worker.
 struct Family {
@@ -174,24 +183,26 @@ fn summary(samples: &mut Samples<'_>, stage: &str, durations: &Durations) {
 }
 
 /// Writes all figures of all workers, family by family, as the format wants it.
-pub(super) fn write(out: &mut impl Write, workers: &[Worker]) -> io::Result<()> {
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write(out: &mut impl Write, workers: &[Scraped<'_>]) -> io::Result<()> {
     let mut text = String::new();
     let labels: Vec<String> = workers
         .iter()
-        .map(|Worker { card, .. }| {
-            format!("pid=\"{}\",model=\"{}\"", card.pid, escaped(&card.model))
-        })
+        .map(|Scraped { pid, model, .. }| format!("pid=\"{pid}\",model=\"{}\"", escaped(model)))
         .collect();
     let all = || workers.iter().zip(&labels);
     head(&mut text, "embed_worker_up", "gauge", "Whether the worker answers.");
     for (worker, labels) in all() {
         let mut up = Samples { out: &mut text, name: "embed_worker_up", worker: labels };
-        up.one(f64::from(u8::from(worker.answer.is_ok())));
+        up.one(f64::from(u8::from(worker.answer.is_some())));
     }
     head(&mut text, "embed_worker_info", "gauge", "What the worker is; always 1.");
     for (worker, labels) in all() {
         let mut info = Samples { out: &mut text, name: "embed_worker_info", worker: labels };
-        if let Ok(Answer { hello, .. }) = &worker.answer {
+        if let Some((hello, _)) = worker.answer {
             let model = &hello.model;
             let labels = [
                 ("version", hello.version.as_str()),
@@ -206,7 +217,7 @@ pub(super) fn write(out: &mut impl Write, workers: &[Worker]) -> io::Result<()> 
     for Family { name, kind, help, samples } in FAMILIES {
         head(&mut text, name, kind, help);
         for (worker, labels) in all() {
-            if let Ok(Answer { stats, .. }) = &worker.answer {
+            if let Some((_, stats)) = worker.answer {
                 samples(stats, &mut Samples { out: &mut text, name, worker: labels });
             }
         }

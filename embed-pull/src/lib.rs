@@ -1,0 +1,23 @@
+//! Fetches model files into a [`Store`]: from the hub by `owner/name:file`, or from any address.
+//!
+//! Whatever the network does, a file gets its name only when it is whole: bytes go to a file called
+//! `….incomplete`, from where a later try goes on; then length, SHA-256 and contents are checked, and one
+//! rename makes it a model. One process at a time fetches a file; others wait for it.
+//!
+//! ```text
+//! pull -> remote    what the hub says of the file: length, SHA-256, commit
+//!      -> body      its bytes, over as many connections as it takes
+//!      -> client    requests: patience, proxies, certificates
+//!      -> place     locks, renames, links
+//! ```
+
+mod body;
+mod client;
+mod error;
+mod place;
+mod pull;
+mod remote;
+
+pub use client::{Patience, Proxy};
+pub use error::PullError;
+pub use pull::{Check, Pulled, Puller, Watcher};
