@@ -16,7 +16,10 @@ async fn it_stays_without_clients_and_shares_its_queue_with_the_socket() {
     // A worker without HTTP leaves now.
     let (_, wanted) = known(&tiny_model(), "still here", None);
     for _ in 0..3 {
-        assert_eq!(client.embed(&json!({ "input": "still here" })).vectors(), [wanted.clone()]);
+        assert_eq!(
+            client.embed(&json!({ "input": "still here" })).vectors(),
+            std::slice::from_ref(&wanted)
+        );
     }
     assert!(worker.is_running());
     let metrics = client.get("/metrics");
