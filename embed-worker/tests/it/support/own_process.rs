@@ -9,7 +9,6 @@ const CHILD: &str = "EMBED_TEST_CHILD";
 
 /// Runs `body` in a fresh process: `test` is the name of the calling test as the harness prints it. What
 /// it writes to standard error is shown with `--nocapture`.
-#[expect(clippy::print_stderr, reason = "hands on what the other process has told")]
 pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some_and(|child| child == test) {
         return body();
