@@ -211,5 +211,5 @@ impl Client {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

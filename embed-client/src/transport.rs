@@ -132,5 +132,7 @@ fn check_directory(dir: &Path) -> Result<(), EndpointError> {
     Err(EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what })
 }
 
+#[cfg(test)]
+pub(crate) mod stage;
 #[cfg(all(test, unix))]
 mod tests;

@@ -16,6 +16,7 @@ use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ const BUFFER_BYTES: u32 = 68 * 1024;
 /// How often a pipe is tried again whose instances are all taken. The server makes the next one as soon
 /// as it runs.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// Peers that are waited for at once. Whoever does not read costs a small thread; beyond so many their
+/// connections just end, and they read what the system has kept.
+const DRAINS_MAX: usize = 64;
 
 /// Stack of the thread that waits until the peer has read everything.
 const DRAIN_STACK_BYTES: usize = 64 * 1024;
@@ -199,10 +204,7 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Farewell::Unasked = self.farewell {
             self.farewell = Farewell::Waiting(drain(self.as_handle())?);
         }
@@ -222,24 +224,41 @@ fn end_of_pipe(error: io::Error) -> io::Result<()> {
     if is_end { Ok(()) } else { Err(error) }
 }
 
-/// Waits in a thread of its own until the peer has read everything: how long, is up to the peer. It must
-/// not be one of the runtime's threads, which would have to be waited for.
+/// Threads that wait for peers now.
+static DRAINING: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits in a thread of its own until the peer has read everything: how long, is up to the peer, and the
+/// connection stays as long for it. It must not be one of the runtime's threads, which would have to be
+/// waited for at the end.
 fn drain(pipe: BorrowedHandle<'_>) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     let pipe = File::from(pipe.try_clone_to_owned()?);
+    let one = Draining::new()?;
     let (sender, drained) = oneshot::channel();
-    let wait = move || drop(sender.send(pipe.sync_all()));
+    let wait = move || {
+        let _ = sender.send(pipe.sync_all());
+        drop(one);
+    };
     let thread = std::thread::Builder::new().name("embed-pipe-drain".into());
     thread.stack_size(DRAIN_STACK_BYTES).spawn(wait)?;
     Ok(drained)
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // Nobody waits for the peer any longer, so the thread must not either: its handle would keep
-        // the connection.
-        if let (End::Server(server), Farewell::Waiting(_)) = (&self.end, &self.farewell) {
-            let _ = server.disconnect();
+/// One of [`DRAINING`].
+struct Draining;
+
+impl Draining {
+    fn new() -> io::Result<Self> {
+        let one = Self;
+        if DRAINING.fetch_add(1, Ordering::Relaxed) >= DRAINS_MAX {
+            return Err(io::Error::other("too many peers do not read"));
         }
+        Ok(one)
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        DRAINING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Who this process runs as.
-#![expect(unsafe_code, reason = "the token of the process is asked through Windows' own structures")]
+#![expect(
+    unsafe_code,
+    reason = "the token of the process is asked through Windows' own structures"
+)]
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -83,9 +86,8 @@ impl TokenInformation {
         let mut buffer = vec![0_u64; (bytes as usize).div_ceil(size_of::<u64>())];
         let place = buffer.as_mut_ptr().cast();
         // SAFETY: the buffer has the length that was asked for.
-        let told = unsafe {
-            GetTokenInformation(token.as_raw_handle(), class, place, bytes, &mut bytes)
-        };
+        let told =
+            unsafe { GetTokenInformation(token.as_raw_handle(), class, place, bytes, &mut bytes) };
         if told == 0 {
             return Err(io::Error::last_os_error());
         }

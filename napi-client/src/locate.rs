@@ -1,8 +1,8 @@
 //! Where model and worker are, if the caller does not say.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
 
 use embed_client::{EmbedError, ErrorCode};
 use napi::Env;
@@ -12,7 +12,7 @@ use crate::errors::Rejection;
 /// The model that ships with the package, from the package's folder.
 const DEFAULT_MODEL: &str = "models/all-MiniLM-L6-v2.Q8_0.gguf";
 
-/// The worker that the package builds, from the package's folder.
+/// The worker, from the folder of the addon.
 const DEFAULT_WORKER: &str =
     if cfg!(windows) { "bin/embed-worker.exe" } else { "bin/embed-worker" };
 
@@ -23,20 +23,18 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// `given`, else what the environment says, else what lies beside the addon.
+    /// `given`, else what the environment says, else the model in the folder `package` and the worker
+    /// that lies beside the addon: in the same folder, or in the package for this platform.
     ///
     /// The environment is asked at every call, on the JavaScript thread: `process.env` may change.
-    pub(crate) fn find(env: &Env, given: Option<&str>) -> Result<Self, Rejection> {
+    pub(crate) fn find(env: &Env, given: Option<&str>, package: &str) -> Result<Self, Rejection> {
         let model = given.map(OsString::from).or_else(|| variable("EMBED_MODEL"));
-        let worker = variable("EMBED_WORKER_PATH");
-        if let (Some(model), Some(worker)) = (&model, &worker) {
-            return Ok(Self { model: model.into(), worker: worker.into() });
-        }
-        let package = package_dir(env)?;
-        Ok(Self {
-            model: model.map_or_else(|| package.join(DEFAULT_MODEL), PathBuf::from),
-            worker: worker.map_or_else(|| unpacked(package.join(DEFAULT_WORKER)), PathBuf::from),
-        })
+        let own = || unpacked(Path::new(package).join(DEFAULT_MODEL));
+        let worker = match variable("EMBED_WORKER_PATH") {
+            Some(worker) => worker.into(),
+            None => unpacked(addon_dir(env)?.join(DEFAULT_WORKER)),
+        };
+        Ok(Self { model: model.map_or_else(own, PathBuf::from), worker })
     }
 }
 
@@ -45,25 +43,27 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// The folder of the addon's file.
-fn package_dir(env: &Env) -> Result<PathBuf, Rejection> {
+fn addon_dir(env: &Env) -> Result<PathBuf, Rejection> {
     let url = env.get_module_file_name()?;
     let path = file_url_to_path(&url);
     path.as_deref().and_then(Path::parent).map(Path::to_owned).ok_or_else(|| {
         Rejection::Ours(EmbedError::new(
             ErrorCode::WorkerUnavailable,
-            format!("addon: its own address `{url}` is not a file; set EMBED_MODEL and EMBED_WORKER_PATH"),
+            format!("addon: its own address `{url}` is not a file; set EMBED_WORKER_PATH"),
         ))
     })
 }
 
-/// An executable inside Electron's archive cannot be started; its copy beside the archive can.
+/// What lies inside Electron's archive can neither be started nor mapped; its copy beside the archive
+/// can.
 fn unpacked(path: PathBuf) -> PathBuf {
-    match path.to_str() {
-        Some(text) if text.contains("app.asar") && !text.contains("app.asar.unpacked") => {
-            PathBuf::from(text.replacen("app.asar", "app.asar.unpacked", 1))
-        }
-        _ => path,
+    let archive = |part: Component| part.as_os_str() == "app.asar";
+    if !path.components().any(archive) {
+        return path;
     }
+    path.components()
+        .map(|part| if archive(part) { OsStr::new("app.asar.unpacked") } else { part.as_os_str() })
+        .collect()
 }
 
 /// The path in a `file:` URL, by the rules of Node's `fileURLToPath`.

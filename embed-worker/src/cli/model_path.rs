@@ -7,8 +7,11 @@ use anyhow::Context;
 /// The model that ships with the package.
 const DEFAULT_MODEL: &str = "models/all-MiniLM-L6-v2.Q8_0.gguf";
 
-/// `model` if given, else the default model, looked for above the executable: it lies in `bin` of
-/// the package, or somewhere under `target` of its sources.
+/// The folder of the package that has the model, beside that of a platform's package.
+const MAIN_PACKAGE: &str = "client";
+
+/// `model` if given, else the default model, looked for above the executable: that lies in `bin` of
+/// the package or of the package for this platform beside it, or somewhere under `target` of its sources.
 pub(super) fn resolve(model: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(model) = model {
         return Ok(model.clone());
@@ -17,7 +20,7 @@ pub(super) fn resolve(model: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
     executable
         .ancestors()
         .skip(1)
-        .map(|dir| dir.join(DEFAULT_MODEL))
+        .flat_map(|dir| [dir.join(DEFAULT_MODEL), dir.join(MAIN_PACKAGE).join(DEFAULT_MODEL)])
         .find(|path| path.is_file())
         .with_context(|| {
             format!(

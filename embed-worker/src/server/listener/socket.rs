@@ -94,4 +94,3 @@ fn is_same_user(stream: &Stream) -> bool {
         Err(_) => false,
     }
 }
-
