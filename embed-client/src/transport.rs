@@ -66,7 +66,6 @@ enum EndpointError {
         "socket `{endpoint}`: its path has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one, or EMBED_TRANSPORT to `auto`"
     )]
     PathTooLong { endpoint: String, bytes: usize },
-    #[cfg_attr(windows, expect(dead_code, reason = "the user's profile is private"))]
     #[error("directory `{dir}`: {what}; set EMBED_RUNTIME_DIR to one that only you may enter")]
     UnsafeDirectory { dir: String, what: String },
     #[error("socket `{endpoint}`: the worker runs as {found}, not as {wanted}")]

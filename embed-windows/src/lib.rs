@@ -3,7 +3,7 @@
 //!
 //! Both programs need it: the worker makes the pipe of [`pipe`] with the descriptor of
 //! [`descriptor`], which admits the [`user`] alone, and the client opens it and looks who made it;
-//! [`process`] ends one that hangs, and [`memory`] tells what is one's own and reads ahead.
+//! [`process`] ends one that hangs, and [`memory`] tells what a process has of its own.
 //! All `unsafe` that is for Windows stands in this crate.
 
 #[cfg(windows)]
