@@ -19,7 +19,7 @@ const alone = (name, worker) => ({ EMBED_RUNTIME_DIR: freshRuntime(runtime, name
 /** A folder with a "worker" that says its last words and ends; `starts()` counts how often. */
 function brokenWorker() {
   const folder = mkdtempSync(`${runtime}-broken-`)
-  after(() => rmSync(folder, { recursive: true }))
+  after(() => rmSync(folder, { recursive: true, maxRetries: 20, retryDelay: 50 }))
   const path = join(folder, windows ? 'embed-worker.cmd' : 'embed-worker')
   const log = join(folder, 'starts')
   writeFileSync(path, windows ? BATCH(log) : SHELL(log), { mode: 0o700 })
