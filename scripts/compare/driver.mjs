@@ -14,7 +14,6 @@ const adapter = await import(pathToFileURL(adapterFile).href)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
 
 /** An untimed beginning: pages that were idle come back, processors and code become fast again. */
-const WARM_CALLS = 2
 const WARM_MS = 300
 
 const operations = {
@@ -26,9 +25,9 @@ const operations = {
 }
 
 /** Milliseconds of each call until the time is over, of one at least. */
-async function time({ warm, calls, limitMs }) {
+async function time({ warm, calls, warmCalls, limitMs }) {
   const warmEnough = performance.now() + WARM_MS
-  for (let call = 0; call < WARM_CALLS || performance.now() < warmEnough; call++) await adapter.embed(warm)
+  for (let call = 0; call < warmCalls || performance.now() < warmEnough; call++) await adapter.embed(warm)
   const times = []
   const giveUp = performance.now() + limitMs
   for (const texts of calls) {

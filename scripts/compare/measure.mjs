@@ -9,16 +9,34 @@ import { Contender } from './contender.mjs'
 import { cosine, median, quantile, rotated, sum } from './statistics.mjs'
 import { mixedLengths } from './texts.mjs'
 
+const CALIBRATION_TEXTS = 20
+
+/**
+ * How much of what is measured. `warm` calls precede those that count; `agreement` mixed texts are
+ * compared vector by vector; `calibration` texts tell how many of the `bulk` a contender can afford.
+ */
 export const PLANS = {
-  full: { rounds: 5, calls: { 12: 30, 64: 20, 256: 10, 512: 8 }, partMs: 3000, short: 20, bulk: 1000, bulkMs: 12_000, cold: 7 },
-  quick: { rounds: 2, calls: { 12: 10, 64: 6, 256: 4, 512: 3 }, partMs: 1000, short: 5, bulk: 100, bulkMs: 3000, cold: 2 }
+  full: {
+    rounds: 5, calls: { 12: 30, 64: 20, 256: 10, 512: 8 }, warm: 2, partMs: 3000,
+    short: 20, bulk: 1000, bulkMs: 12_000, calibration: CALIBRATION_TEXTS, agreement: 20, cold: 7
+  },
+  quick: {
+    rounds: 2, calls: { 12: 10, 64: 6, 256: 4, 512: 3 }, warm: 2, partMs: 1000,
+    short: 5, bulk: 100, bulkMs: 3000, calibration: CALIBRATION_TEXTS, agreement: 20, cold: 2
+  },
+  // For models of which one token takes tens of milliseconds: everybody embeds the same ten texts.
+  large: {
+    rounds: 2, calls: { 12: 3, 60: 2, 256: 1 }, warm: 1, partMs: 20_000,
+    short: 1, bulk: 10, bulkMs: 0, calibration: 0, agreement: 2, cold: 1
+  }
 }
+
+/** From this size on a model is measured by the plan for large ones, in bytes. */
+export const LARGE = 2 ** 30
 
 const SHORT_TEXTS = 10
 const SHORT_TOKENS = [8, 9, 10, 11, 12, 12, 13, 14, 15, 16]
 const BULK_SEED = 1
-const CALIBRATION_TEXTS = 20
-
 /** Threads that spin after their last work have gone to sleep by then. */
 const SETTLE_MS = 100
 
@@ -58,12 +76,9 @@ export async function measure({ specs, texts, plan, context, log }) {
       result.short = { rounds: [] }
       result.bulk = { rounds: [] }
     })
-    await agreement({ contenders, results, each, texts: [...texts.ofLengths(lengths, 2), ...bulk.slice(0, 20)] })
+    await agreement({ contenders, results, each, texts: [...texts.ofLengths(lengths, 2), ...bulk.slice(0, plan.agreement)] })
     await each('calibration', contenders, async (contender, { bulk: mine }) => {
-      const some = bulk.slice(0, CALIBRATION_TEXTS)
-      const ms = Math.min(...(await contender.ask('time', { warm: some.slice(0, 1), calls: [some, some], limitMs: plan.bulkMs })))
-      const affordable = Math.floor((plan.bulkMs * CALIBRATION_TEXTS) / ms / 10) * 10
-      mine.texts = Math.min(Math.max(affordable, 10), bulk.length)
+      mine.texts = await affordable(contender, bulk, plan)
       mine.tokens = sum(mixed.slice(0, mine.texts))
     })
     for (let round = 0; round < plan.rounds; round++) {
@@ -72,7 +87,7 @@ export async function measure({ specs, texts, plan, context, log }) {
         log(`round ${round + 1} of ${plan.rounds}: texts of ${tokens} tokens`)
         const [warm, ...calls] = texts.many(plan.calls[tokens] + 1, tokens, 1000 * tokens + round).map((text) => [text])
         await each('latency', order, async (contender, { latency }) => {
-          latency[tokens].rounds.push(await contender.ask('time', { warm, calls, limitMs: plan.partMs }))
+          latency[tokens].rounds.push(await contender.ask('time', { warm, calls, warmCalls: plan.warm, limitMs: plan.partMs }))
         })
       }
       log(`round ${round + 1} of ${plan.rounds}: ${SHORT_TEXTS} short texts`)
@@ -80,12 +95,12 @@ export async function measure({ specs, texts, plan, context, log }) {
         texts.ofLengths(SHORT_TOKENS, 1_000_000 + 1000 * round + i)
       )
       await each('short texts', order, async (contender, { short }) => {
-        short.rounds.push(await contender.ask('time', { warm, calls, limitMs: plan.partMs }))
+        short.rounds.push(await contender.ask('time', { warm, calls, warmCalls: plan.warm, limitMs: plan.partMs }))
       })
       log(`round ${round + 1} of ${plan.rounds}: up to ${plan.bulk} mixed texts`)
       await each('mixed texts', order, async (contender, { bulk: mine }) => {
         const calls = [bulk.slice(0, mine.texts)]
-        mine.rounds.push(await contender.ask('time', { warm: bulk.slice(0, CALIBRATION_TEXTS), calls, limitMs: 0 }))
+        mine.rounds.push(await contender.ask('time', { warm: bulk.slice(0, plan.calibration || 1), calls, warmCalls: plan.warm, limitMs: 0 }))
       })
     }
     await each('memory', contenders, async (contender, { memory }) => (memory.load = contender.memory()))
@@ -97,6 +112,16 @@ export async function measure({ specs, texts, plan, context, log }) {
     const result = results.get(contender)
     return result.failure ? result : { ...result, figures: figures(result) }
   })
+}
+
+/** How many of the mixed texts a contender can embed in the time of the plan, in tens. */
+async function affordable(contender, bulk, plan) {
+  if (plan.calibration === 0) return bulk.length
+  const some = bulk.slice(0, plan.calibration)
+  const request = { warm: some.slice(0, 1), calls: [some, some], warmCalls: plan.warm, limitMs: plan.bulkMs }
+  const ms = Math.min(...(await contender.ask('time', request)))
+  const texts = Math.floor((plan.bulkMs * plan.calibration) / ms / 10) * 10
+  return Math.min(Math.max(texts, 10), bulk.length)
 }
 
 /** Cosines with the vectors of this package, if it takes part. */

@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::block::{Format, with_format};
 use super::math::{gelu, gelu_tanh, silu};
-use super::memory::{BlockRows, Cell, SharedOut, prefetch};
+use super::memory::{BlockRows, Cell, SharedOut};
 use super::panel::{
-    BLOCKS, PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
+    PANELS, PanelSlice, Panels, ROWS, panel_rows, slice_blocks, slices, unpack_slice,
 };
 use super::plain::{Plain, with_plain};
 use super::simd::{Op, Simd, dispatch};
@@ -221,32 +221,29 @@ impl Task<'_> {
         sums.fill(Sums::ZERO);
         let panel = |index| panel_rows::<F>(weights, self.panel_row(index));
         let rows = [panel(0), panel(1)];
+        let (next, part) = self.next();
         for slice in 0..slices(weights.cols) {
             let blocks = slice_blocks(weights.cols, slice);
             for (index, (out, rows)) in scratch.slices.iter_mut().zip(&rows).enumerate() {
-                self.prefetch::<F>(slice, blocks, index);
                 let unpacking = Unpacking::<F> { out, rows, slice, blocks };
                 dispatch(isa, unpacking).map_err(|NonFiniteWeight { row, element }| {
                     NonFiniteWeight { row: self.panel_row(index) + row, element }
                 })?;
             }
             let (x, all, panels) = (self.x.quantized, self.tokens.clone(), &*scratch.slices);
-            tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums);
+            let next = &next[next.len().min(slice * part)..next.len().min((slice + 1) * part)];
+            tile::walk::<F>(isa, Slice { panels, blocks }, x, slice, all, sums, next);
         }
         Ok(())
     }
 
-    /// Asks for what the next task will unpack of slice `slice` of panel `panel`: as much as is
-    /// unpacked now, so that memory is as busy as this core. A thread does its tasks in their order.
-    fn prefetch<F: Format>(&self, slice: usize, blocks: usize, panel: usize) {
-        let Matrix { rows, row_bytes, data, .. } = *self.weights;
-        let next_row = self.row + WIDTH + panel * ROWS;
-        if next_row < rows {
-            let bytes_of = |blocks: usize| blocks / F::PARTS * F::DTYPE.block_bytes();
-            let offset = next_row * row_bytes + bytes_of(slice * BLOCKS);
-            let rows = (ROWS.min(rows - next_row), row_bytes);
-            prefetch(data, offset, rows, bytes_of(blocks));
-        }
+    /// What the next task will read, and how much of it is due with each slice: a thread does its
+    /// tasks in their order.
+    fn next(&self) -> (&[u8], usize) {
+        let Matrix { row_bytes, data, cols, .. } = *self.weights;
+        let start = data.len().min((self.row + WIDTH) * row_bytes);
+        let next = &data[start..data.len().min(start + WIDTH * row_bytes)];
+        (next, next.len().div_ceil(slices(cols)))
     }
 
     /// Panels of weights that are not quantized over all tokens.

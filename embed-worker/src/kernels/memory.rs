@@ -9,14 +9,34 @@ use super::panel::ROWS;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Asks for `rows` pieces of `bytes` bytes, `stride` bytes apart from `offset` on, ahead of their
-/// use. What lies beyond the end of `data` is asked for in vain.
-#[inline(always)]
-pub(super) fn prefetch(data: &[u8], offset: usize, (rows, stride): (usize, usize), bytes: usize) {
-    for row in 0..rows {
-        let start = data.as_ptr().wrapping_add(offset + row * stride);
-        for line in (0..bytes).step_by(LINE) {
-            prefetch_line(start.wrapping_add(line));
+/// Bytes that are read soon: asked for little by little while something else is computed, since
+/// memory takes only some requests at once and more of them hold up who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead<'a> {
+    bytes: &'a [u8],
+    /// How many of them are asked for at once.
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// Those of `bytes`, in so many steps.
+    #[inline(always)]
+    pub(super) fn new(bytes: &'a [u8], steps: usize) -> Self {
+        Self { bytes, step: bytes.len().div_ceil(steps.max(1)).next_multiple_of(LINE) }
+    }
+
+    /// What is left after so many steps.
+    #[inline(always)]
+    pub(super) fn after(self, steps: usize) -> Self {
+        Self { bytes: &self.bytes[self.bytes.len().min(steps * self.step)..], ..self }
+    }
+
+    /// Step `index`.
+    #[inline(always)]
+    pub(super) fn ask(self, index: usize) {
+        let start = index * self.step;
+        for line in (start..self.bytes.len().min(start + self.step)).step_by(LINE) {
+            prefetch_line(self.bytes.as_ptr().wrapping_add(line));
         }
     }
 }

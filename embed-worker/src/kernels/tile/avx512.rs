@@ -37,7 +37,7 @@ impl<const T: usize> Tiles<T> for Avx512Vnni {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn small<F: Format, const T: usize>(
     Slice { panels, blocks }: Slice<'_>,
-    Rows { values, meta }: Rows<'_, Small, T>,
+    Rows { values, meta, ahead }: Rows<'_, Small, T>,
     sums: &mut [Sums; T],
 ) {
     let mut tile: Tile<__m512, T> = [[_mm512_setzero_ps(); T]; PANELS];
@@ -47,6 +47,7 @@ fn small<F: Format, const T: usize>(
         }
     }
     for index in 0..blocks.min(BLOCKS) {
+        ahead.ask(index);
         let block = [&panels[0].blocks[index], &panels[1].blocks[index]];
         let mut q = [&values[0][index]; T];
         for t in 1..T {
@@ -90,11 +91,12 @@ fn small<F: Format, const T: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn large<F: Format, const T: usize>(
     Slice { panels, blocks }: Slice<'_>,
-    Rows { values, meta }: Rows<'_, Large, T>,
+    Rows { values, meta, ahead }: Rows<'_, Large, T>,
     sums: &mut [Sums; T],
 ) {
     let mut tile: Tile<__m512, T> = [[_mm512_setzero_ps(); T]; PANELS];
     for index in 0..blocks.min(BLOCKS) {
+        ahead.ask(index);
         let block = [&panels[0].blocks[index], &panels[1].blocks[index]];
         let mut q = [&values[0][index]; T];
         for t in 1..T {

@@ -4,10 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::half_panel::half_panel_tiles;
-use super::{Rows, Slice, Sums, Tiles};
+use super::{PARTS, Rows, Slice, Sums, Tiles};
 use crate::kernels::block::Format;
 use crate::kernels::isa::AvxVnni;
-use crate::kernels::panel::{BLOCKS, PANELS, PanelBlock, ROWS};
+use crate::kernels::panel::{BLOCKS, PanelBlock, ROWS};
 use crate::kernels::quantize::{Large, Small};
 
 half_panel_tiles!(AvxVnni, "avx2,fma,f16c,avxvnni", dots);

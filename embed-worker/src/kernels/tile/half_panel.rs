@@ -16,7 +16,8 @@ macro_rules! half_panel_tiles {
                 rows: Rows<'_, Small, T>,
                 sums: &mut [Sums; T],
             ) {
-                for part in 0..2 * PANELS {
+                for part in 0..PARTS {
+                    rows.ahead.ask(part);
                     // SAFETY: the token exists, so the processor has these features.
                     unsafe { small::<F, T>(slice, (part / 2, part % 2), rows, sums) }
                 }
@@ -29,7 +30,8 @@ macro_rules! half_panel_tiles {
                 rows: Rows<'_, Large, T>,
                 sums: &mut [Sums; T],
             ) {
-                for part in 0..2 * PANELS {
+                for part in 0..PARTS {
+                    rows.ahead.ask(part);
                     // SAFETY: the token exists, so the processor has these features.
                     unsafe { large::<F, T>(slice, (part / 2, part % 2), rows, sums) }
                 }
@@ -40,7 +42,7 @@ macro_rules! half_panel_tiles {
         fn small<F: Format, const T: usize>(
             Slice { panels, blocks }: Slice<'_>,
             (p, half_panel): (usize, usize),
-            Rows { values, meta }: Rows<'_, Small, T>,
+            Rows { values, meta, .. }: Rows<'_, Small, T>,
             sums: &mut [Sums; T],
         ) {
             let panel = &panels[p];
@@ -85,7 +87,7 @@ macro_rules! half_panel_tiles {
         fn large<F: Format, const T: usize>(
             Slice { panels, blocks }: Slice<'_>,
             (p, half_panel): (usize, usize),
-            Rows { values, meta }: Rows<'_, Large, T>,
+            Rows { values, meta, .. }: Rows<'_, Large, T>,
             sums: &mut [Sums; T],
         ) {
             let panel = &panels[p];

@@ -20,6 +20,7 @@ use std::ops::Range;
 
 use super::Isa;
 use super::block::Format;
+use super::memory::Ahead;
 use super::panel::{BLOCKS, PANELS, PanelSlice, ROWS};
 use super::quantize::{Large, QuantizedRows, Small, Values};
 use super::simd::Portable;
@@ -40,11 +41,16 @@ pub(super) struct Slice<'a> {
     pub(super) blocks: usize,
 }
 
+/// Halves of panels in a tile, for instruction sets that take one at a time.
+const PARTS: usize = 2 * PANELS;
+
 /// The rows of activations that a tile takes, in one of the two forms.
 #[derive(Clone, Copy)]
 struct Rows<'a, M, const T: usize> {
     values: &'a [Values; T],
     meta: &'a [M; T],
+    /// What memory may bring meanwhile: some steps of it for each tile.
+    ahead: Ahead<'a>,
 }
 
 /// What differs between the two forms.
@@ -59,6 +65,7 @@ trait Tiles<const T: usize> {
 /// has one for each of them.
 ///
 /// How many of them go together changes nothing but the speed: each token's sums are its own.
+/// Meanwhile memory is asked for `next`.
 pub(super) fn walk<F: Format>(
     isa: Isa,
     slice: Slice<'_>,
@@ -66,13 +73,16 @@ pub(super) fn walk<F: Format>(
     index: usize,
     tokens: Range<usize>,
     sums: &mut [Sums],
+    next: &[u8],
 ) {
     assert!(slice.blocks <= BLOCKS && sums.len() == tokens.len());
-    /// Tiles of at most `$most` tokens and nearly the same width.
+    /// Tiles of at most `$most` tokens and nearly the same width, that ask for what is next in
+    /// `$steps` steps each.
     macro_rules! tiles {
-        ($token:expr, $most:literal: $($width:literal),+) => {{
+        ($token:expr, $most:literal, $steps:expr; $($width:literal),+) => {{
             let count = tokens.len().div_ceil($most);
             let (each, more) = (tokens.len() / count.max(1), tokens.len() % count.max(1));
+            let ahead = Ahead::new(next, count * $steps);
             let mut done = 0;
             for number in 0..count {
                 let width = each + usize::from(number < more);
@@ -80,7 +90,9 @@ pub(super) fn walk<F: Format>(
                     $(
                         $width => {
                             let first = tokens.start + done;
-                            tile::<F, _, $width>($token, slice, x, (index, first), &mut sums[done..]);
+                            let ahead = ahead.after(number * $steps);
+                            let sums = &mut sums[done..];
+                            tile::<F, _, $width>($token, slice, x, (index, first), sums, ahead);
                         }
                     )+
                     width => unreachable!("a tile of {width}"),
@@ -90,23 +102,23 @@ pub(super) fn walk<F: Format>(
         }};
     }
     match isa {
-        Isa::Portable => tiles!(Portable, 1: 1),
+        Isa::Portable => tiles!(Portable, 1, 1; 1),
         // Accumulators for four tokens and half a panel, of 16 registers.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => tiles!(token, 4: 1, 2, 3, 4),
+        Isa::Avx2(token) => tiles!(token, 4, PARTS; 1, 2, 3, 4),
         #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni(token) => tiles!(token, 4: 1, 2, 3, 4),
+        Isa::AvxVnni(token) => tiles!(token, 4, PARTS; 1, 2, 3, 4),
         // Two accumulators for each of six tokens and two panels, of 32 registers: every activation
         // that is loaded meets two registers of weights.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(token) => tiles!(token, 6: 1, 2, 3, 4, 5, 6),
+        Isa::Avx512Vnni(token) => tiles!(token, 6, slice.blocks; 1, 2, 3, 4, 5, 6),
         // Accumulators for four tokens and half a panel; the dots of one token at a time take the
         // rest of 32 registers.
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(token) => tiles!(token, 4: 1, 2, 3, 4),
+        Isa::Neon(token) => tiles!(token, 4, PARTS; 1, 2, 3, 4),
         // Two dots and two accumulators for each of six tokens and half a panel, of 32 registers.
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDot(token) => tiles!(token, 6: 1, 2, 3, 4, 5, 6),
+        Isa::NeonDot(token) => tiles!(token, 6, PARTS; 1, 2, 3, 4, 5, 6),
     }
 }
 
@@ -118,18 +130,19 @@ fn tile<F: Format, I: Tiles<T>, const T: usize>(
     x: &QuantizedRows,
     (index, first): (usize, usize),
     sums: &mut [Sums],
+    ahead: Ahead<'_>,
 ) {
     let short = "as many as there are tokens";
     let sums = sums.first_chunk_mut().expect(short);
     if F::LARGE {
         let (values, meta) = x.large.slice(index, first);
         let (values, meta) = (values.first_chunk(), meta.first_chunk());
-        let rows = Rows { values: values.expect(short), meta: meta.expect(short) };
+        let rows = Rows { values: values.expect(short), meta: meta.expect(short), ahead };
         token.large::<F>(slice, rows, sums);
     } else {
         let (values, meta) = x.small.slice(index, first);
         let (values, meta) = (values.first_chunk(), meta.first_chunk());
-        let rows = Rows { values: values.expect(short), meta: meta.expect(short) };
+        let rows = Rows { values: values.expect(short), meta: meta.expect(short), ahead };
         token.small::<F>(slice, rows, sums);
     }
 }

@@ -8,10 +8,10 @@
 use std::arch::aarch64::*;
 
 use super::quarter_panel::{Pair, quarter_panel_tiles};
-use super::{Rows, Slice, Sums, Tiles};
+use super::{PARTS, Rows, Slice, Sums, Tiles};
 use crate::kernels::block::Format;
 use crate::kernels::isa::Neon;
-use crate::kernels::panel::{BLOCKS, PANELS, PanelBlock, ROWS};
+use crate::kernels::panel::{BLOCKS, PanelBlock, ROWS};
 use crate::kernels::quantize::{Large, Small};
 
 quarter_panel_tiles!(Neon, "neon", dots);

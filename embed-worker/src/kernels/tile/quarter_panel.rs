@@ -20,7 +20,8 @@ macro_rules! quarter_panel_tiles {
                 rows: Rows<'_, Small, T>,
                 sums: &mut [Sums; T],
             ) {
-                for part in 0..2 * PANELS {
+                for part in 0..PARTS {
+                    rows.ahead.ask(part);
                     // SAFETY: the token exists, so the processor has these features.
                     unsafe { small::<F, T>(slice, (part / 2, part % 2), rows, sums) }
                 }
@@ -33,7 +34,8 @@ macro_rules! quarter_panel_tiles {
                 rows: Rows<'_, Large, T>,
                 sums: &mut [Sums; T],
             ) {
-                for part in 0..2 * PANELS {
+                for part in 0..PARTS {
+                    rows.ahead.ask(part);
                     // SAFETY: the token exists, so the processor has these features.
                     unsafe { large::<F, T>(slice, (part / 2, part % 2), rows, sums) }
                 }
@@ -44,7 +46,7 @@ macro_rules! quarter_panel_tiles {
         fn small<F: Format, const T: usize>(
             Slice { panels, blocks }: Slice<'_>,
             (p, half_panel): (usize, usize),
-            Rows { values, meta }: Rows<'_, Small, T>,
+            Rows { values, meta, .. }: Rows<'_, Small, T>,
             sums: &mut [Sums; T],
         ) {
             let panel = &panels[p];
@@ -95,7 +97,7 @@ macro_rules! quarter_panel_tiles {
         fn large<F: Format, const T: usize>(
             Slice { panels, blocks }: Slice<'_>,
             (p, half_panel): (usize, usize),
-            Rows { values, meta }: Rows<'_, Large, T>,
+            Rows { values, meta, .. }: Rows<'_, Large, T>,
             sums: &mut [Sums; T],
         ) {
             let panel = &panels[p];
