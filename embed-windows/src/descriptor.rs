@@ -13,8 +13,8 @@ use windows_sys::Win32::Security::Authorization::{
 };
 use windows_sys::Win32::Security::{
     ACE_HEADER, ACL, DACL_SECURITY_INFORMATION, GetAce, LABEL_SECURITY_INFORMATION,
-    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES,
-    SYSTEM_MANDATORY_LABEL_ACE,
+    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, SACL_SECURITY_INFORMATION,
+    SECURITY_ATTRIBUTES, SYSTEM_MANDATORY_LABEL_ACE,
 };
 
 use crate::sid;
@@ -167,14 +167,15 @@ unsafe fn label(labels: *const ACL) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-fn to_text(descriptor: &Descriptor) -> io::Result<String> {
+pub(crate) fn to_text(descriptor: &Descriptor) -> io::Result<String> {
     let mut text = std::ptr::null_mut();
     // SAFETY: the descriptor is whole, the other pointer is to a local; the length is not asked for.
     let told = unsafe {
         ConvertSecurityDescriptorToStringSecurityDescriptorW(
             descriptor.0,
             SDDL_REVISION_1,
-            ASKED,
+            // A label stands in the system's list; asking an object for all of that takes a privilege.
+            ASKED | SACL_SECURITY_INFORMATION,
             &mut text,
             std::ptr::null_mut(),
         )

@@ -18,3 +18,9 @@ pub mod process;
 mod sid;
 #[cfg(windows)]
 pub mod user;
+
+/// Whether this runs under Wine, which does some things otherwise: each test that asks says which.
+#[cfg(all(test, windows))]
+fn is_wine() -> bool {
+    std::env::var_os("WINEPREFIX").is_some()
+}
