@@ -1,27 +1,35 @@
 'use strict'
 
-const { existsSync } = require('node:fs')
 const { join } = require('node:path')
 
-/** Loads the addon that was built for this system: one file beside this one. */
+/** Loads the addon for this system: from this folder, where a clone builds it, or from the package for it. */
 function load() {
   const { platform, arch } = process
   const system = `${platform}-${arch}`
   // Which libc a Linux has is known only to its loader: the wrong addon does not load.
   const targets = platform === 'linux' ? [`${system}-gnu`, `${system}-musl`] : [system]
+  const packages = targets.map((target) => `@embed/client-${target}`)
   const files = targets.map((target) => join(__dirname, `embed-client.${target}.node`))
-  let cause
-  for (const file of files.filter(existsSync)) {
+  let found
+  for (const name of [...files, ...packages.map((name) => `${name}/embed-client.node`)]) {
+    let file
+    try {
+      file = require.resolve(name)
+    } catch {
+      continue
+    }
     try {
       return require(file)
     } catch (error) {
-      cause = error
+      found = { file, cause: error }
     }
   }
-  const found = cause ? `cannot be loaded (${cause.message})` : 'there is no such file'
-  const message = `@embed/client: ${files.join(' or ')}: ${found}; ` +
-    'run `npm run build` in the package (it needs the Rust toolchain, https://rustup.rs)'
-  throw Object.assign(new Error(message, { cause }), { code: 'EMBED_ADDON_MISSING' })
+  const message = found
+    ? `@embed/client: ${found.file}: cannot be loaded (${found.cause.message}); ` +
+      'install the package again on this system, or run `npm run build` in a clone of it'
+    : `@embed/client: the package ${packages.join(' or ')} is not there, nor is ${files.join(' or ')}; ` +
+      'run `npm install` again on this system and without `--omit=optional`, or, in a clone, `npm run build`'
+  throw Object.assign(new Error(message, { cause: found?.cause }), { code: 'EMBED_ADDON_MISSING' })
 }
 
 const addon = load()
@@ -52,5 +60,5 @@ function onAbort(signal, abort) {
 
 /** Described in index.d.ts. */
 module.exports.embed = function embed(texts, options) {
-  return addon.embed(texts, options, onAbort)
+  return addon.embed(texts, options, onAbort, __dirname)
 }

@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 
 import { embed } from '../index.js'
+import { resume, suspend } from '../scripts/processes.mjs'
 import { assertGood, assertSame, node, root, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
@@ -215,14 +216,14 @@ test('EMBED_TIMEOUT, and the next text is served', async () => {
   assert.equal((await embed('text')).length, 384)
 })
 
-test('EMBED_TIMEOUT: a worker that hangs', { skip: process.platform === 'win32' && 'no SIGSTOP' }, async () => {
+test('EMBED_TIMEOUT: a worker that hangs', async () => {
   await embed('warm')
   const [pid] = workers(runtime)
-  process.kill(pid, 'SIGSTOP')
+  suspend(pid)
   try {
     await assertRejects(embed('text', { timeoutMs: 300 }), 'EMBED_TIMEOUT', '300ms')
   } finally {
-    process.kill(pid, 'SIGCONT')
+    resume(pid)
   }
   assert.equal((await embed('text')).length, 384)
 })

@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
 import { embed } from '../index.js'
+import { suspend } from '../scripts/processes.mjs'
 import { assertGood, assertSame, freshRuntime, node, nothingLeft, packageUrl, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
@@ -96,11 +97,11 @@ test('a worker asked to end is replaced, and loses no text', async () => {
   await until(() => !workers(runtime).includes(pid))
 })
 
-test('a text that was not answered twice is an error that tells why', { skip: process.platform === 'win32' && 'no SIGSTOP' }, async () => {
+test('a text that was not answered twice is an error that tells why', async () => {
   // Stopped, so that no text is answered before the kill; then its successor meets the same fate.
   await embed('warm')
   let [pid] = workers(runtime)
-  process.kill(pid, 'SIGSTOP')
+  suspend(pid)
   const promise = embed('text')
   const failed = promise.catch((error) => error)
   process.kill(pid, 'SIGKILL')

@@ -1,16 +1,17 @@
 // Workers that hang, that will not start, and that come back.
 
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 
 import { embed } from '../index.js'
-import { assertGood, assertSame, freshRuntime, node, norm, root, until, useRuntime, workers } from './support/runtime.mjs'
+import { worker } from '../scripts/build.mjs'
+import { suspend } from '../scripts/processes.mjs'
+import { assertGood, assertSame, freshRuntime, node, norm, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
-const noSignals = { skip: process.platform === 'win32' && 'no SIGSTOP' }
-const noScripts = { skip: process.platform === 'win32' && 'a shell script is no program there' }
+const windows = process.platform === 'win32'
 
 /** A program's environment in which nobody listens yet, and `worker` is what it would start. */
 const alone = (name, worker) => ({ EMBED_RUNTIME_DIR: freshRuntime(runtime, name), EMBED_WORKER_PATH: worker })
@@ -18,36 +19,43 @@ const alone = (name, worker) => ({ EMBED_RUNTIME_DIR: freshRuntime(runtime, name
 /** A folder with a "worker" that says its last words and ends; `starts()` counts how often. */
 function brokenWorker() {
   const folder = mkdtempSync(`${runtime}-broken-`)
-  after(() => rmSync(folder, { recursive: true }))
-  const path = join(folder, 'embed-worker')
+  after(() => rmSync(folder, { recursive: true, maxRetries: 20, retryDelay: 50 }))
+  const path = join(folder, windows ? 'embed-worker.cmd' : 'embed-worker')
   const log = join(folder, 'starts')
-  writeFileSync(path, `#!/bin/sh\necho start >> '${log}'\necho 'out of luck' >&2\nexit 3\n`)
-  chmodSync(path, 0o700)
+  writeFileSync(path, windows ? BATCH(log) : SHELL(log), { mode: 0o700 })
   return {
     path,
-    starts: () => readFileSync(log, 'utf8').split('\n').length - 1,
+    starts: () => readFileSync(log, 'utf8').trimEnd().split('\n').length,
     mend() {
-      symlinkSync(join(root, 'bin', 'embed-worker'), `${path}-good`)
-      renameSync(`${path}-good`, path)
+      const good = `${path}-good`
+      if (windows) writeFileSync(good, `@"${worker}" %*\r\n`)
+      else symlinkSync(worker, good)
+      renameSync(good, path)
     }
   }
 }
 
-test('a worker that hangs is ended and replaced, and no text is lost', noSignals, async () => {
+const SHELL = (log) => `#!/bin/sh\necho start >> '${log}'\necho 'out of luck' >&2\nexit 3\n`
+const BATCH = (log) => `@echo start>>"${log}"\r\n@echo out of luck>&2\r\n@exit 3\r\n`
+
+/** How the system puts that a program has ended with 3. */
+const ENDED = windows ? 'exit code: 3' : 'exit status: 3'
+
+test('a worker that hangs is ended and replaced, and no text is lost', async () => {
   const texts = Array.from({ length: 200 }, (_, i) => `text ${i}`)
   const expected = await embed(texts)
   const [pid] = workers(runtime)
-  process.kill(pid, 'SIGSTOP')
+  suspend(pid)
   const [single, vectors] = await Promise.all([embed(texts[0]), embed(texts)])
   assertSame(single, expected[0])
   vectors.forEach((vector, i) => assertSame(vector, expected[i], `text ${i}`))
   assert.ok(!workers(runtime).includes(pid), 'it was not ended')
 })
 
-test('a worker that hangs before it introduces itself is ended and replaced', noSignals, async () => {
+test('a worker that hangs before it introduces itself is ended and replaced', async () => {
   await embed('warm')
   const [pid] = workers(runtime)
-  process.kill(pid, 'SIGSTOP')
+  suspend(pid)
   // Of another process, which has no connection yet.
   const end = await node('process.stdout.write(String((await embed("text")).length))')
   assertGood(end)
@@ -56,7 +64,7 @@ test('a worker that hangs before it introduces itself is ended and replaced', no
   assert.equal((await embed('text')).length, 384)
 })
 
-test('a worker that will not start is tried four times, and then callers are told at once', noScripts, async () => {
+test('a worker that will not start is tried four times, and then callers are told at once', async () => {
   const { path, starts } = brokenWorker()
   const source = `
     for (let i = 0; i < 20; i++) {
@@ -67,12 +75,12 @@ test('a worker that will not start is tried four times, and then callers are tol
   const lines = end.stdout.trim().split('\n')
   assert.equal(lines.length, 20)
   for (const line of lines) {
-    assert.match(line, /^EMBED_WORKER_UNAVAILABLE .*4 times in a row.*exit status: 3.*last words: out of luck/)
+    assert.match(line, new RegExp(`^EMBED_WORKER_UNAVAILABLE .*4 times in a row.*${ENDED}.*last words: out of luck`))
   }
   assert.equal(starts(), 4)
 })
 
-test("fallback: 'hash' answers with marked vectors and one warning, until a worker can be had", noScripts, async () => {
+test("fallback: 'hash' answers with marked vectors and one warning, until a worker can be had", async () => {
   const { path, mend } = brokenWorker()
   const source = `
     import { once } from 'node:events'
@@ -114,12 +122,12 @@ test("fallback: 'hash' answers with marked vectors and one warning, until a work
   assert.equal(first.warnings.length, 1)
   const [warning] = first.warnings
   assert.deepEqual([warning.name, warning.code], ['EmbedDegradedWarning', 'EMBED_DEGRADED'])
-  assert.match(warning.message, /exit status: 3.*out of luck/)
+  assert.match(warning.message, new RegExp(`${ENDED}.*out of luck`))
   assertSame(Float32Array.from(second.healed), await embed('some words'))
   assert.deepEqual([second.keys, second.warnings], [false, 0])
 })
 
-test('EMBED_FALLBACK is what calls without the option get', noScripts, async () => {
+test('EMBED_FALLBACK is what calls without the option get', async () => {
   const env = { ...alone('variable', join(runtime, 'none')), EMBED_FALLBACK: 'hash' }
   const source = `
     const degraded = (await embed('a')).degraded

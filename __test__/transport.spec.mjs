@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { embed } from '../index.js'
+import { suspend } from '../scripts/processes.mjs'
 import { assertGood, freshRuntime, node, until, useRuntime, workers } from './support/runtime.mjs'
 
 const runtime = useRuntime()
@@ -88,10 +89,10 @@ test('who takes the port of a killed worker hears 32 bytes, and the text has its
   }
 })
 
-test('a worker on TCP that hangs is ended and replaced', { skip: process.platform === 'win32' }, async () => {
+test('a worker on TCP that hangs is ended and replaced', async () => {
   const EMBED_RUNTIME_DIR = fresh('hangs')
   const { pid } = await leftAlone(EMBED_RUNTIME_DIR)
-  process.kill(pid, 'SIGSTOP')
+  suspend(pid)
   const { vector } = await printed({ EMBED_RUNTIME_DIR, EMBED_TRANSPORT: 'tcp' })
   assert.equal(vector.length, 384)
   assert.ok(!workers(EMBED_RUNTIME_DIR).includes(pid), 'it is gone')

@@ -61,6 +61,13 @@ export function build() {
   place(library.filenames.find(isLibrary), addonPath())
 }
 
+/** Windows' own: what stops a process in tests, where no signal does. */
+export function buildTestTools() {
+  if (process.platform !== 'win32') return
+  run('cargo', ['build', '--package', 'embed-windows', '--example', 'suspend', '--target-dir', join(root, 'target')])
+  place(join(root, 'target', 'debug', 'examples', 'suspend.exe'), join(root, 'bin', 'suspend.exe'))
+}
+
 /** Copies in one step as seen from outside: a process that runs or loads the old file keeps it. */
 function place(source, destination) {
   const { size, mtime, mtimeMs } = statSync(source)

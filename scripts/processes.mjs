@@ -1,18 +1,38 @@
 // The workers that run in a runtime directory, on every system.
 
-import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { root } from './build.mjs'
 
 /** Process ids of the workers that listen in a runtime directory. */
 export function workers(dir) {
+  // Pipes have no directory, and Windows has no simple list of processes; but every worker leaves its card there.
+  if (process.platform === 'win32') return cards(dir).map(({ pid }) => pid).filter(isRunning)
   return processes()
-    .filter(({ command }) => command.includes(' serve ') && command.includes(endpointPart(dir)))
+    .filter(({ command }) => command.includes(' serve ') && command.includes(dir))
     .map(({ pid }) => pid)
 }
 
-/** What of a runtime directory stands on a worker's command line. Pipes have no directory. */
-function endpointPart(dir) {
-  return process.platform === 'win32' ? '\\\\.\\pipe\\embed-' : dir
+function cards(dir) {
+  const names = existsSync(dir) ? readdirSync(dir) : []
+  return names.filter((name) => name.endsWith('.json')).flatMap((name) => {
+    try {
+      return [JSON.parse(readFileSync(join(dir, name), 'utf8'))]
+    } catch {
+      // Gone meanwhile, or about to.
+      return []
+    }
+  })
+}
+
+function isRunning(pid) {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
 }
 
 function processes() {
@@ -27,11 +47,7 @@ function processes() {
       }
     })
   }
-  const [program, args] =
-    process.platform === 'win32'
-      ? ['powershell', ['-NoProfile', '-Command', 'Get-CimInstance Win32_Process | ForEach-Object { "$($_.ProcessId) $($_.CommandLine)" }']]
-      : ['ps', ['-axww', '-o', 'pid=,command=']]
-  return execFileSync(program, args, { encoding: 'utf8' })
+  return execFileSync('ps', ['-axww', '-o', 'pid=,command='], { encoding: 'utf8' })
     .split('\n')
     .map((line) => /^\s*(\d+) (.*)$/.exec(line))
     .filter(Boolean)
@@ -60,4 +76,21 @@ export function signal(pid, name) {
     if (error.code === 'ESRCH') return false
     throw error
   }
+}
+
+/** Stops a process where it stands, until `resume` or its end. Windows has no signal for it, but a function. */
+export function suspend(pid) {
+  return process.platform === 'win32' ? suspender(String(pid)) : signal(pid, 'SIGSTOP')
+}
+
+/** Lets a process go on that was stopped. */
+export function resume(pid) {
+  return process.platform === 'win32' ? suspender('--resume', String(pid)) : signal(pid, 'SIGCONT')
+}
+
+function suspender(...args) {
+  const program = join(root, 'bin', 'suspend.exe')
+  const { status, error } = spawnSync(program, args, { windowsHide: true })
+  if (error) throw error
+  return status === 0
 }

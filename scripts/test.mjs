@@ -3,13 +3,14 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { build, report, root, run } from './build.mjs'
+import { build, buildTestTools, report, root, run } from './build.mjs'
 
 /** No test takes longer than this on a slow machine; one that does hangs. */
 const TIMEOUT_MS = 180_000
 
 await report(() => {
   build()
+  buildTestTools()
   run('cargo', ['test', '--workspace'])
   const folder = join(root, '__test__')
   const specs = readdirSync(folder).filter((file) => file.endsWith('.spec.mjs'))

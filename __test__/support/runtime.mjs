@@ -3,14 +3,15 @@
 // No test waits for a length of time: it waits for what it wants to see, and gives up after a while.
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
-import { workers } from '../../scripts/processes.mjs'
+import { worker } from '../../scripts/build.mjs'
+import { signal, workers } from '../../scripts/processes.mjs'
 
 export { workers }
 
@@ -37,13 +38,19 @@ export function useRuntime() {
   process.env.EMBED_CACHE_DIR = cache
   process.env.EMBED_IDLE_TIMEOUT = IDLE_TIMEOUT
   after(async () => {
-    for (const pid of workers(dir)) process.kill(pid, 'SIGTERM')
+    stopWorkers(dir)
     await nothingLeft(dir)
     rmSync(dir, { recursive: true, force: true })
   })
   // When the workers of other directories have gone, too, who might still write there.
   process.once('exit', () => rmSync(cache, { recursive: true, force: true }))
   return dir
+}
+
+/** Asks the workers of a runtime directory to end. Windows' SIGTERM would end them without asking. */
+function stopWorkers(dir) {
+  if (process.platform !== 'win32') return workers(dir).forEach((pid) => signal(pid, 'SIGTERM'))
+  if (workers(dir).length > 0) spawnSync(worker, ['stop', '--all'], { env: { ...process.env, EMBED_RUNTIME_DIR: dir } })
 }
 
 /** Another runtime directory beside a file's own, in which no worker runs yet and nothing may be left. */

@@ -212,5 +212,5 @@ impl Client {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

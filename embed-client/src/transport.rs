@@ -2,11 +2,15 @@
 //!
 //! A predictable name in a shared place could be taken by somebody else's program, which would then
 //! read every text; so the directory must be the user's alone, and so must the process at the other
-//! end. The system says so of a Unix socket; over TCP and a named pipe the worker proves it.
+//! end. The system says so of a Unix socket, and whose a named pipe is; over TCP and a pipe the worker
+//! proves it as well.
 
 mod key;
-mod local;
+#[cfg(windows)]
+mod pipe;
 mod proof;
+#[cfg(unix)]
+mod socket;
 mod tcp;
 
 use std::io;
@@ -18,6 +22,10 @@ use embed_protocol::{Endpoint, ErrorCode, Transport, private_file};
 use tokio_util::either::Either;
 
 use crate::error::EmbedError;
+#[cfg(windows)]
+use pipe as local;
+#[cfg(unix)]
+use socket as local;
 
 /// A connected stream.
 pub(crate) type WorkerStream = Either<local::Stream, tcp::Stream>;
@@ -58,12 +66,10 @@ enum EndpointError {
         "socket `{endpoint}`: its path has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are possible; set EMBED_RUNTIME_DIR to a shorter one, or EMBED_TRANSPORT to `auto`"
     )]
     PathTooLong { endpoint: String, bytes: usize },
-    #[cfg_attr(windows, expect(dead_code, reason = "the user's profile is private"))]
     #[error("directory `{dir}`: {what}; set EMBED_RUNTIME_DIR to one that only you may enter")]
     UnsafeDirectory { dir: String, what: String },
-    #[cfg_attr(windows, expect(dead_code, reason = "a pipe's worker proves itself"))]
-    #[error("socket `{endpoint}`: the worker runs as {found}, not as user {wanted}")]
-    ForeignWorker { endpoint: String, found: String, wanted: u32 },
+    #[error("socket `{endpoint}`: the worker runs as {found}, not as {wanted}")]
+    ForeignWorker { endpoint: String, found: String, wanted: String },
     #[error("key `{path}`: {what}; remove it")]
     UnsafeKey { path: String, what: String },
     #[error("key `{0}`: cannot be read")]
@@ -125,5 +131,7 @@ fn check_directory(dir: &Path) -> Result<(), EndpointError> {
     Err(EndpointError::UnsafeDirectory { dir: dir.display().to_string(), what })
 }
 
+#[cfg(test)]
+pub(crate) mod stage;
 #[cfg(all(test, unix))]
 mod tests;

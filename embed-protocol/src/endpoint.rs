@@ -252,10 +252,13 @@ fn user() -> OsString {
     rustix::process::getuid().as_raw().to_string().into()
 }
 
-/// What tells this user from the others of the machine.
-#[cfg(not(unix))]
+/// What tells this user from the others of the machine: `SID-LEVEL`. Their processes of a lower integrity
+/// level may not write to a pipe of a higher one, so that each level has a worker of its own.
+#[cfg(windows)]
 fn user() -> OsString {
-    std::env::var_os("USERNAME").unwrap_or_default()
+    let user = embed_windows::user::User::current();
+    // A process is always told about itself; without it, all would meet under one name.
+    user.map(|user| format!("{}-{}", user.sid(), user.integrity()).into()).unwrap_or_default()
 }
 
 #[cfg(test)]

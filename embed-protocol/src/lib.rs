@@ -9,8 +9,7 @@
 //! ends a worker that hangs.
 //! PROTOCOL.md describes the same in prose, with real bytes.
 //!
-//! The crate opens no socket, starts nothing (but the system's `taskkill` on Windows) and holds no
-//! `unsafe`.
+//! The crate opens no socket, starts nothing and holds no `unsafe`.
 
 pub mod card;
 pub mod endpoint;

@@ -29,26 +29,8 @@ pub fn kill(pid: u32) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// It is none of this user's, or `taskkill` cannot be started.
+/// It is none of this user's.
 #[cfg(windows)]
 pub fn kill(pid: u32) -> io::Result<()> {
-    use std::os::windows::process::CommandExt;
-    use std::process::{Command, Stdio};
-
-    // winbase.h
-    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-    /// What `taskkill` ends with if there is no such process.
-    const NOT_FOUND: i32 = 128;
-    let status = Command::new("taskkill.exe")
-        .args(["/F", "/PID", &pid.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .creation_flags(CREATE_NO_WINDOW)
-        .status()?;
-    if status.success() || status.code() == Some(NOT_FOUND) {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("taskkill: {status}")))
-    }
+    embed_windows::process::end(pid)
 }

@@ -50,15 +50,17 @@ static LOGGING: LazyLock<Option<Logging>> = LazyLock::new(|| {
     settings.are_wanted().then(|| settings.start("embed-client"))
 });
 
-/// `embed(text | texts, options?)`: see `index.d.ts`; `on_abort` comes from `index.js`.
+/// `embed(text | texts, options?)`: see `index.d.ts`; `on_abort` comes from `index.js`, and `package` is
+/// the folder in which that lies.
 #[napi]
 pub fn embed<'env>(
     env: &'env Env,
     texts: Unknown<'env>,
     options: Unknown<'env>,
     on_abort: OnAbort<'env>,
+    package: String,
 ) -> Result<Unknown<'env>> {
-    match begin(env, texts, options, on_abort) {
+    match begin(env, texts, options, on_abort, &package) {
         Ok(promise) => Ok(promise),
         Err(rejection) => {
             let reason = rejection.into_value(env)?;
@@ -73,6 +75,7 @@ fn begin<'env>(
     texts: Unknown<'env>,
     options: Unknown<'env>,
     on_abort: OnAbort<'env>,
+    package: &str,
 ) -> Checked<Unknown<'env>> {
     LazyLock::force(&LOGGING);
     let options = Options::read(env, options)?;
@@ -82,7 +85,7 @@ fn begin<'env>(
     {
         return Err(errors::abort_error(env, reason)?.into());
     }
-    let paths = Paths::find(env, options.model.as_deref())?;
+    let paths = Paths::find(env, options.model.as_deref(), package)?;
     let client = Wanted::new(paths);
     let embed_options = options.for_input(&input);
     let runtime = background::handle().map_err(|error| {

@@ -1,8 +1,8 @@
 //! Where model and worker are, if the caller does not say.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
 
 use embed_client::store::{self, Located, MissingModel, SHIPPED_MODEL_FILE};
 use embed_client::{EmbedError, ErrorCode};
@@ -10,7 +10,7 @@ use napi::Env;
 
 use crate::errors::Rejection;
 
-/// The worker that the package builds, from the package's folder.
+/// The worker, from the folder of the addon.
 const DEFAULT_WORKER: &str =
     if cfg!(windows) { "bin/embed-worker.exe" } else { "bin/embed-worker" };
 
@@ -29,15 +29,15 @@ pub(crate) enum Model {
 }
 
 impl Paths {
-    /// `given`, else what the environment says, else what lies beside the addon.
+    /// `given`, else what the environment says, else the model in the folder `package` and the worker
+    /// that lies beside the addon: in the same folder, or in the package for this platform.
     ///
     /// The environment is asked at every call, on the JavaScript thread: `process.env` may change.
-    pub(crate) fn find(env: &Env, given: Option<&str>) -> Result<Self, Rejection> {
+    pub(crate) fn find(env: &Env, given: Option<&str>, package: &str) -> Result<Self, Rejection> {
         let model = given.map(OsString::from).or_else(|| variable("EMBED_MODEL"));
-        let worker = variable("EMBED_WORKER_PATH");
-        let worker = match worker {
-            Some(worker) => PathBuf::from(worker),
-            None => unpacked(package_dir(env)?.join(DEFAULT_WORKER)),
+        let worker = match variable("EMBED_WORKER_PATH") {
+            Some(worker) => worker.into(),
+            None => unpacked(addon_dir(env)?.join(DEFAULT_WORKER)),
         };
         let located = match &model {
             Some(model) => store::locate(model, &worker)?,
@@ -45,7 +45,7 @@ impl Paths {
         };
         let model = match located {
             Located::File(path) => Model::Here(path),
-            Located::Shipped => Model::Here(package_dir(env)?.join(SHIPPED_MODEL_FILE)),
+            Located::Shipped => Model::Here(unpacked(Path::new(package).join(SHIPPED_MODEL_FILE))),
             Located::Missing(missing) => Model::Missing(missing),
         };
         Ok(Self { model, worker })
@@ -57,25 +57,27 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// The folder of the addon's file.
-fn package_dir(env: &Env) -> Result<PathBuf, Rejection> {
+fn addon_dir(env: &Env) -> Result<PathBuf, Rejection> {
     let url = env.get_module_file_name()?;
     let path = file_url_to_path(&url);
     path.as_deref().and_then(Path::parent).map(Path::to_owned).ok_or_else(|| {
         Rejection::Ours(EmbedError::new(
             ErrorCode::WorkerUnavailable,
-            format!("addon: its own address `{url}` is not a file; set EMBED_MODEL and EMBED_WORKER_PATH"),
+            format!("addon: its own address `{url}` is not a file; set EMBED_WORKER_PATH"),
         ))
     })
 }
 
-/// An executable inside Electron's archive cannot be started; its copy beside the archive can.
+/// What lies inside Electron's archive can neither be started nor mapped; its copy beside the archive
+/// can.
 fn unpacked(path: PathBuf) -> PathBuf {
-    match path.to_str() {
-        Some(text) if text.contains("app.asar") && !text.contains("app.asar.unpacked") => {
-            PathBuf::from(text.replacen("app.asar", "app.asar.unpacked", 1))
-        }
-        _ => path,
+    let archive = |part: Component| part.as_os_str() == "app.asar";
+    if !path.components().any(archive) {
+        return path;
     }
+    path.components()
+        .map(|part| if archive(part) { OsStr::new("app.asar.unpacked") } else { part.as_os_str() })
+        .collect()
 }
 
 /// The path in a `file:` URL, by the rules of Node's `fileURLToPath`.

@@ -1,9 +1,9 @@
-//! A client against scripted workers that listen on the real socket of a model.
+//! A client against scripted workers that listen on the real socket or pipe of a model.
 //!
 //! Starting real workers is tested beneath `launch` and from Node; here the second try is.
 
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use crate::transport::stage::Stage;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use embed_protocol::{
 };
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::Framed;
 
 /// A model file of its own, and a directory in which nobody listens yet.
@@ -39,8 +39,8 @@ enum Act {
 
 impl Place {
     fn new() -> Self {
-        let only_ours = std::fs::Permissions::from_mode(0o700);
-        let dir = tempfile::Builder::new().permissions(only_ours).tempdir().expect("a directory");
+        // For this user alone, on Unix by its mode.
+        let dir = tempfile::tempdir().expect("a directory");
         let model = dir.path().join("model.gguf");
         std::fs::write(&model, "GGUF").expect("writes");
         let mut options = ClientOptions::new(&model, &PathBuf::from("/no/such/embed-worker"));
@@ -57,12 +57,12 @@ impl Place {
     fn worker(&self, script: fn(usize) -> Act) -> Arc<AtomicUsize> {
         let identity = ModelIdentity::of_file(&self.options.model).expect("is there");
         let endpoint = Endpoint::for_model_in(self.dir.path(), &identity, crate::VERSION);
-        let listener = UnixListener::bind(endpoint.address()).expect("binds");
+        let stage = Stage::at(&endpoint);
         let n_connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&n_connections);
         let n_texts = Arc::new(AtomicUsize::new(0));
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok(stream) = stage.accept().await {
                 counter.fetch_add(1, Ordering::Relaxed);
                 let stream = Framed::new(stream, MessageCodec::default());
                 tokio::spawn(serve(stream, script, Arc::clone(&n_texts)));
@@ -73,7 +73,7 @@ impl Place {
 }
 
 async fn serve(
-    mut stream: Framed<tokio::net::UnixStream, MessageCodec<Request, Response>>,
+    mut stream: Framed<impl AsyncRead + AsyncWrite + Unpin, MessageCodec<Request, Response>>,
     script: fn(usize) -> Act,
     n_texts: Arc<AtomicUsize>,
 ) {
@@ -230,12 +230,14 @@ fn an_attempt_that_died_with_its_runtime_is_made_anew() {
     let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
     runtime().block_on(async {
         // Connects, and is never introduced to.
-        let _silent = UnixListener::bind(endpoint.address()).expect("binds");
+        let _silent = Stage::at(&endpoint);
         let soon = EmbedOptions { timeout: Duration::from_millis(10), ..options };
         let error = client.embed("x", &soon).await.expect_err("too soon");
         assert_eq!(error.code(), ErrorCode::Timeout);
     });
-    std::fs::remove_file(endpoint.address()).expect("ours");
+    if cfg!(unix) {
+        std::fs::remove_file(endpoint.address()).expect("ours");
+    }
     runtime().block_on(async {
         place.worker(|_| Act::Answer);
         assert_eq!(client.embed("four", &options).await.expect("a vector").vector, [4.0]);
@@ -247,11 +249,11 @@ async fn a_worker_that_another_client_ended_first_is_not_taken_for_somebody_else
     let place = Place::new();
     let identity = ModelIdentity::of_file(&place.options.model).expect("is there");
     let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
-    let listener = UnixListener::bind(endpoint.address()).expect("binds");
+    let stage = Stage::at(&endpoint);
     tokio::spawn(async move {
         let mut silent = Vec::new();
         // Five tries and the health check; then, without a card of the first, its successor.
-        while let Ok((stream, _)) = listener.accept().await {
+        while let Ok(stream) = stage.accept().await {
             if silent.len() < 6 {
                 silent.push(stream);
             } else {
@@ -269,10 +271,10 @@ async fn somebody_else_at_the_endpoint_is_named_and_left_alone() {
     let place = Place::new();
     let identity = ModelIdentity::of_file(&place.options.model).expect("is there");
     let endpoint = Endpoint::for_model_in(place.dir.path(), &identity, crate::VERSION);
-    let listener = UnixListener::bind(endpoint.address()).expect("binds");
+    let stage = Stage::at(&endpoint);
     tokio::spawn(async move {
         let mut streams = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok(mut stream) = stage.accept().await {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &[0xff; 64]).await;
             streams.push(stream);
         }
@@ -433,7 +435,7 @@ async fn without_a_worker_all_who_wait_get_the_same_error() {
     for error in join_all((0..50).map(|_| client.embed("x", &options))).await {
         let error = error.expect_err("no worker");
         assert_eq!(error.code(), ErrorCode::WorkerUnavailable);
-        assert!(error.message().contains("/no/such/embed-worker"), "{}", error.message());
+        assert!(error.message().contains("embed-worker`: no such file"), "{}", error.message());
         assert!(error.concerns_every_text());
     }
 }

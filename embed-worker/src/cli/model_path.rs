@@ -7,6 +7,9 @@ use embed_store::{ModelName, SHIPPED_MODEL_FILE, Store};
 
 use super::pull;
 
+/// The folder of the package that has the model, beside that of a platform's package.
+const MAIN_PACKAGE: &str = "client";
+
 /// The file of `model`: a path, or a name as `pull` takes it; of none, the model that ships.
 ///
 /// A model that has a name and is not here is fetched only if `EMBED_AUTO_PULL` says so.
@@ -54,14 +57,16 @@ fn file(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// The model that ships, looked for above the executable: it lies in `bin` of the package, or somewhere
-/// under `target` of its sources.
+/// The model that ships, looked for above the executable: that lies in `bin` of the package or of the
+/// package for this platform beside it, or somewhere under `target` of its sources.
 fn shipped() -> anyhow::Result<PathBuf> {
     let executable = std::env::current_exe().context("this program's own path is not known")?;
     executable
         .ancestors()
         .skip(1)
-        .map(|dir| dir.join(SHIPPED_MODEL_FILE))
+        .flat_map(|dir| {
+            [dir.join(SHIPPED_MODEL_FILE), dir.join(MAIN_PACKAGE).join(SHIPPED_MODEL_FILE)]
+        })
         .find(|path| path.is_file())
         .with_context(|| {
             format!(

@@ -1,6 +1,7 @@
 //! Single rows of a matrix as f32: what looking up a token's embedding is.
 
 use super::block::{Format, GROUP, with_format};
+use super::float::fused;
 use super::plain::{Plain, with_plain};
 use super::simd::{LANES, Op, Simd, dispatch};
 use super::{DType, Kernels, NonFiniteWeight};
@@ -66,7 +67,7 @@ impl<F: Format> Op for Row<'_, F> {
                     let index = if F::HALVES { 2 * part + half } else { part };
                     let (scale, minimum) = (scales.scales[index], scales.minimums[index]);
                     for (out, value) in out.iter_mut().zip(&values[LANES * half..]) {
-                        *out = f32::from(*value).mul_add(scale, minimum);
+                        *out = fused(f32::from(*value), scale, minimum);
                     }
                 }
             }

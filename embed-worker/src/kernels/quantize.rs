@@ -18,6 +18,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::block::GROUP;
 use super::buffer::Buffer;
+use super::float::fused;
 use super::memory::{Cell, SharedOut};
 use super::panel::{BLOCKS, QUAD, SLICE, slices};
 use super::simd::{LANES, Op, ROUND, Simd, dispatch};
@@ -386,7 +387,7 @@ fn quantize_small<S: Simd>(
         meta.d[block] = reaches[block] * (1.0 / 127.0);
         if sums {
             let sum = simd.sum(simd.add(first, second));
-            meta.sums[block] = middles[block].mul_add(32.0, meta.d[block] * sum);
+            meta.sums[block] = fused(middles[block], 32.0, meta.d[block] * sum);
         }
         finite &= reaches[block].is_finite() & middles[block].is_finite();
     }
@@ -476,11 +477,11 @@ mod tests {
         let small = q(rows, false).into_iter().enumerate().map(|(i, q)| {
             let meta = rows.small.meta[i / SLICE];
             let (d, m) = (meta.d[i % SLICE / GROUP], meta.m[i % SLICE / (2 * GROUP)]);
-            (f32::from(q).mul_add(d, m), d)
+            (fused(f32::from(q), d, m), d)
         });
         let large = q(rows, true).into_iter().enumerate().map(|(i, q)| {
             let Large { d, m, .. } = rows.large.meta[i / SLICE];
-            (f32::from(q).mul_add(d, m), d)
+            (fused(f32::from(q), d, m), d)
         });
         vec![small.collect(), large.collect()]
     }

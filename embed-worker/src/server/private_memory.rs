@@ -12,8 +12,15 @@ pub(super) fn private_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Bytes that belong to this process alone: what it has committed, be it in memory or in the page file.
+/// The working set would count the model's pages as well.
+#[cfg(windows)]
+pub(super) fn private_bytes() -> Option<u64> {
+    embed_windows::memory::private_bytes().ok()
+}
+
 /// Bytes that belong to this process alone; not told here yet.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub(super) fn private_bytes() -> Option<u64> {
     None
 }

@@ -2,7 +2,6 @@
 //! leaves last, and nothing left of it.
 
 mod endpoint;
-#[cfg(unix)]
 mod programs;
 mod start;
 mod stopping;

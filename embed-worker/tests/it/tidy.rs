@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::repository_file;
+
 /// The layer table of ARCHITECTURE.md: a module may import modules of a lower row only.
 /// `config` holds plain numbers and may be seen by rows 4 and above.
 const LAYERS: [(&str, u8); 10] = [
@@ -37,7 +39,27 @@ const UNSAFE_FILES: [&str; 15] = [
     "threads.rs",
 ];
 
+/// The same of the other crates. What Windows is asked with `unsafe` is all in one crate.
+const OTHER_UNSAFE_FILES: [&str; 6] = [
+    "embed-windows/src/descriptor.rs",
+    "embed-windows/src/memory.rs",
+    "embed-windows/src/pipe.rs",
+    "embed-windows/src/process.rs",
+    "embed-windows/src/sid.rs",
+    "embed-windows/src/user.rs",
+];
+
+/// The crates that are not the worker.
+const OTHER_CRATES: [&str; 5] =
+    ["embed-client", "embed-log", "embed-protocol", "embed-windows", "napi-client"];
+
+/// Name and text of every source file of the worker.
 fn source_files() -> Vec<(String, String)> {
+    files_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+/// Name and text of every source file under `root`.
+fn files_of(root: &Path) -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).expect("the source folder") {
             let path = entry.expect("an entry").path();
@@ -48,14 +70,12 @@ fn source_files() -> Vec<(String, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
-    walk(&root, &mut paths);
-    assert!(paths.len() > 20, "the walk finds the sources, not only {} files", paths.len());
+    walk(root, &mut paths);
     paths
         .into_iter()
         .map(|path| {
-            let name = path.strip_prefix(&root).expect("under the root").to_string_lossy();
+            let name = path.strip_prefix(root).expect("under the root").to_string_lossy();
             (name.replace('\\', "/"), fs::read_to_string(&path).expect("readable"))
         })
         .collect()
@@ -74,6 +94,14 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .take_while(|line| !line.starts_with("#[cfg(test)]"))
         .map(|line| line.split("//").next().unwrap_or(line))
+}
+
+#[test]
+fn the_walk_finds_the_sources() {
+    assert!(source_files().len() > 20);
+    for name in OTHER_CRATES {
+        assert!(!files_of(&repository_file(name).join("src")).is_empty(), "{name}");
+    }
 }
 
 #[test]
@@ -100,12 +128,21 @@ fn modules_import_only_what_stands_below_them() {
 
 #[test]
 fn unsafe_stands_only_where_it_is_listed() {
+    let has = |text: &str| {
+        code_lines(text).any(|line| line.contains("unsafe ") && !line.contains("unsafe_"))
+    };
     let mut wrong = Vec::new();
     for (file, text) in source_files() {
-        let has =
-            code_lines(&text).any(|line| line.contains("unsafe ") && !line.contains("unsafe_"));
-        if has && !UNSAFE_FILES.contains(&file.as_str()) {
+        if has(&text) && !UNSAFE_FILES.contains(&file.as_str()) {
             wrong.push(file);
+        }
+    }
+    for name in OTHER_CRATES {
+        for (file, text) in files_of(&repository_file(name).join("src")) {
+            let file = format!("{name}/src/{file}");
+            if has(&text) && !OTHER_UNSAFE_FILES.contains(&file.as_str()) {
+                wrong.push(file);
+            }
         }
     }
     assert!(wrong.is_empty(), "unsafe outside the list: {}", wrong.join(", "));

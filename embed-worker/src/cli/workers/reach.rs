@@ -3,6 +3,7 @@
 //! The system tells whose process is at the other end of a Unix socket; over TCP and a named pipe the
 //! worker proves that it has the secret which it left in its key.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -10,9 +11,10 @@ use anyhow::{Context, bail};
 use embed_protocol::handshake::ClientHandshake;
 use embed_protocol::secret::{KeyFile, SECRET_BYTES, random};
 use embed_protocol::{Endpoint, WorkerCard};
+#[cfg(windows)]
+use embed_windows::pipe::Stream as LocalStream;
+#[cfg(unix)]
 use interprocess::local_socket::tokio::Stream as LocalStream;
-use interprocess::local_socket::tokio::prelude::*;
-use interprocess::local_socket::{GenericFilePath, ToFsName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
@@ -45,15 +47,27 @@ pub(super) async fn connect(card: &WorkerCard) -> anyhow::Result<Stream> {
         prove(&mut stream, &key, card).await?;
         return Ok(Either::Right(stream));
     }
-    let name = endpoint.address().to_fs_name::<GenericFilePath>().with_context(failed)?;
-    let mut stream = LocalStream::connect(name).await.with_context(failed)?;
+    let mut stream = connect_locally(&endpoint).await.with_context(failed)?;
+    check_peer(&stream, card)?;
     if let Some(key) = key(&endpoint.pipe_path(), card)? {
         prove(&mut stream, &key, card).await?;
     } else if cfg!(windows) {
         bail!("endpoint `{endpoint}`: its worker has left no key");
     }
-    check_peer(&stream, card)?;
     Ok(Either::Left(stream))
+}
+
+#[cfg(unix)]
+async fn connect_locally(endpoint: &Endpoint) -> io::Result<LocalStream> {
+    use interprocess::local_socket::tokio::prelude::*;
+    use interprocess::local_socket::{GenericFilePath, ToFsName};
+
+    LocalStream::connect(endpoint.address().to_fs_name::<GenericFilePath>()?).await
+}
+
+#[cfg(windows)]
+async fn connect_locally(endpoint: &Endpoint) -> io::Result<LocalStream> {
+    LocalStream::connect(endpoint.address()).await
 }
 
 /// The key at `path`, if the worker of `card` has left one.
@@ -87,6 +101,8 @@ where
 /// The process at the other end of a socket must be this user's, and the one that left the card.
 #[cfg(unix)]
 fn check_peer(stream: &LocalStream, card: &WorkerCard) -> anyhow::Result<()> {
+    use interprocess::local_socket::tokio::prelude::*;
+
     let wanted = rustix::process::geteuid().as_raw();
     let peer = stream.peer_creds().with_context(|| format!("endpoint `{}`", card.endpoint))?;
     match peer.euid() {
@@ -106,8 +122,19 @@ fn check_peer(stream: &LocalStream, card: &WorkerCard) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The worker at the other end of a pipe has proven itself.
-#[cfg(not(unix))]
-fn check_peer(_stream: &LocalStream, _card: &WorkerCard) -> anyhow::Result<()> {
+/// The pipe must be this user's; that the worker of the card made it, it is about to prove.
+#[cfg(windows)]
+fn check_peer(stream: &LocalStream, card: &WorkerCard) -> anyhow::Result<()> {
+    use embed_windows::descriptor::Ownership;
+    use embed_windows::user::User;
+    use std::os::windows::io::AsHandle;
+
+    let asked = || format!("endpoint `{}`", card.endpoint);
+    let user = User::current().with_context(asked)?;
+    let found = Ownership::of(stream.as_handle()).with_context(asked)?;
+    if !found.is_of(&user) {
+        let what = format!("is a pipe of {}, not of {}", found.owner, user.sid());
+        return Err(Foreign::new(card, what).into());
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The lanes in plain Rust.
 
 use super::{LANES, Simd};
-use crate::kernels::float::f16_to_f32;
+use crate::kernels::float::{f16_to_f32, fused};
 
 /// No more than the language promises.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-        lanes!(i => a[i].mul_add(b[i], c[i]))
+        lanes!(i => fused(a[i], b[i], c[i]))
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@
 
 use super::{Rows, Slice, Sums, Tiles};
 use crate::kernels::block::Format;
+use crate::kernels::float::fused;
 use crate::kernels::panel::{PanelBlock, PanelSlice, QUAD, ROWS};
 use crate::kernels::quantize::{Large, Small, Values};
 use crate::kernels::simd::Portable;
@@ -51,13 +52,13 @@ fn small<F: Format>(
     for (index, block) in panel.blocks[..blocks].iter().enumerate() {
         let [low, high] = dots(block, row, &values[index]);
         let product = (low + high) as f32 * block.scales[0][row];
-        *sum = product.mul_add(meta.d[index], *sum);
+        *sum = fused(product, meta.d[index], *sum);
         if F::MINIMUM {
-            *sum = block.minimums[0][row].mul_add(meta.sums[index], *sum);
+            *sum = fused(block.minimums[0][row], meta.sums[index], *sum);
         }
     }
     for pair in 0..blocks.div_ceil(2) {
-        *sum = panel.sums[pair][row].mul_add(meta.m[pair], *sum);
+        *sum = fused(panel.sums[pair][row], meta.m[pair], *sum);
     }
 }
 
@@ -75,20 +76,20 @@ fn large<F: Format>(
         let [low, high] = dots(block, row, &values[index]);
         if F::HALVES {
             for (half, dot) in [low, high].into_iter().enumerate() {
-                product = (dot as f32).mul_add(block.scales[half][row], product);
+                product = fused(dot as f32, block.scales[half][row], product);
                 if F::MINIMUM {
                     let of_x = meta.halves[2 * index + half];
-                    product = block.minimums[half][row].mul_add(of_x, product);
+                    product = fused(block.minimums[half][row], of_x, product);
                 }
             }
         } else {
-            product = ((low + high) as f32).mul_add(block.scales[0][row], product);
+            product = fused((low + high) as f32, block.scales[0][row], product);
             if F::MINIMUM {
-                product = block.minimums[0][row].mul_add(meta.blocks[index], product);
+                product = fused(block.minimums[0][row], meta.blocks[index], product);
             }
         }
     }
-    *sum = panel.sums[0][row].mul_add(meta.m, product.mul_add(meta.d, *sum));
+    *sum = fused(panel.sums[0][row], meta.m, fused(product, meta.d, *sum));
 }
 
 /// Dots of a block's two halves.

@@ -1,15 +1,18 @@
 //! The endpoint: taking it alone, listening, letting go without a trace.
 //!
 //! ```text
-//! Claim -> place (directory, lock, key) -> local (socket, pipe) | tcp -> Arrival
+//! Claim -> place (directory, lock, key) -> local (socket or pipe) | tcp -> Arrival
 //! ```
 //!
 //! The exclusive lock of a file beside the socket decides who serves. Whoever holds it may remove a
 //! socket or key that a killed predecessor left behind; nobody else touches one.
 //! Only this folder names a socket type.
 
-mod local;
+#[cfg(windows)]
+mod pipe;
 mod place;
+#[cfg(unix)]
+mod socket;
 mod tcp;
 
 use std::io;
@@ -22,7 +25,11 @@ use embed_protocol::secret::{KeyFile, Secret};
 use embed_protocol::{Endpoint, Transport, WorkerCard};
 use tokio_util::either::Either;
 
+#[cfg(windows)]
+use pipe as local;
 use place::Lock;
+#[cfg(unix)]
+use socket as local;
 
 /// Most entries of the directory that a worker looks at when it sweeps.
 const SWEPT_MAX: usize = 4096;
@@ -182,7 +189,8 @@ impl Claim {
 
     fn listen_locally(&self) -> Result<Socket, BindError> {
         let listener = local::listen(self.endpoint.address())?;
-        // The system tells who is at the other end of a Unix socket; a pipe's name may be anybody's.
+        // The system tells who is at the other end of a Unix socket. A pipe's descriptor keeps others
+        // out, but its name may be anybody's: a client wants a proof that only a worker can give.
         let secret = if cfg!(windows) { Some(self.leave_key(0)?) } else { None };
         Ok(Socket::Local(listener, secret))
     }

@@ -8,7 +8,6 @@ pub(crate) mod judge;
 pub(crate) mod other_user;
 pub(crate) mod own_process;
 pub(crate) mod peer;
-#[cfg(unix)]
 pub(crate) mod program;
 pub(crate) mod worker;
 

@@ -8,12 +8,13 @@ use embed_protocol::{
     ClientHello, EmbedParams, ErrorCode, MessageCodec, PROTOCOL_VERSION, Request, Response,
     StatsSnapshot, WorkerHello, vector,
 };
+#[cfg(windows)]
+use embed_windows::pipe::Stream;
 use futures_util::{SinkExt, StreamExt};
-use interprocess::local_socket::tokio::Stream;
-use interprocess::local_socket::tokio::prelude::*;
-use interprocess::local_socket::{GenericFilePath, ToFsName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream as Stream;
 use tokio_util::codec::Framed;
 use tokio_util::either::Either;
 
@@ -32,10 +33,7 @@ impl Peer {
             Some(key) if key.port != 0 => {
                 Either::Right(TcpStream::connect(("127.0.0.1", key.port)).await?)
             }
-            _ => {
-                let name = home.endpoint().address().to_owned().to_fs_name::<GenericFilePath>()?;
-                Either::Left(Stream::connect(name).await?)
-            }
+            _ => Either::Left(Stream::connect(home.endpoint().address()).await?),
         };
         if let Some(key) = key {
             let nonce = random()?;

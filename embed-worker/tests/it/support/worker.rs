@@ -38,7 +38,6 @@ pub(crate) struct Home {
     /// Made by the first worker, for this user alone.
     path: PathBuf,
     /// What is around it; none in a program that a test has started.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "only held, to be removed in the end"))]
     parent: Option<tempfile::TempDir>,
 }
 
@@ -57,7 +56,6 @@ impl Home {
     }
 
     /// The folder of the test that has started this program.
-    #[cfg(unix)]
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path, parent: None }
     }
@@ -118,6 +116,13 @@ impl Home {
         let serves = |(_, command): &(u32, String)| command.contains(&address);
         processes().into_iter().filter(serves).map(|(pid, _)| pid).collect()
     }
+
+    /// The worker that serves here, whoever has started it: no list of processes is to be had simply.
+    #[cfg(windows)]
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let cards = embed_protocol::card::list(self.path()).unwrap_or_default();
+        cards.into_iter().map(|card| card.pid).collect()
+    }
 }
 
 /// Every process with its command line; one that has ended has none.
@@ -146,14 +151,14 @@ fn processes() -> Vec<(u32, String)> {
 }
 
 /// A test that failed may have left workers that its programs had started.
-#[cfg(unix)]
 impl Drop for Home {
     fn drop(&mut self) {
         if self.parent.is_none() {
             return;
         }
         for pid in self.workers() {
-            kill(pid, rustix::process::Signal::KILL);
+            // One that has ended meanwhile is as good.
+            let _ = embed_protocol::process::kill(pid);
         }
     }
 }

@@ -1,11 +1,10 @@
-//! The Unix socket or named pipe.
+//! The Unix socket.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use embed_protocol::Endpoint;
-#[cfg(unix)]
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
 pub(super) use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::tokio::prelude::*;
@@ -15,7 +14,6 @@ use tokio_util::either::Either;
 use super::{EndpointError, Reached, Unreachable};
 
 /// Connects to the socket, and asks the system whose process is at its other end.
-#[cfg(unix)]
 pub(super) async fn connect(
     endpoint: &Endpoint,
     _patience: Duration,
@@ -25,21 +23,6 @@ pub(super) async fn connect(
     Ok(Reached { stream: Either::Left(stream), pid })
 }
 
-/// Connects to the pipe, if a worker of this user has left its key, and lets it prove itself:
-/// whoever was first may have made a pipe of its name.
-#[cfg(not(unix))]
-pub(super) async fn connect(
-    endpoint: &Endpoint,
-    patience: Duration,
-) -> Result<Reached, Unreachable> {
-    let key = super::key::read(&endpoint.pipe_path())?.ok_or(Unreachable::NobodyListens)?;
-    // All instances of a pipe are taken when a worker hangs, and nothing else ends the wait for one.
-    let opened = tokio::time::timeout(patience, open(endpoint)).await;
-    let mut stream = opened.map_err(|_| Unreachable::Silent { pid: key.pid })??;
-    super::proof::exchange(&mut stream, &key, patience).await?;
-    Ok(Reached { stream: Either::Left(stream), pid: Some(key.pid) })
-}
-
 async fn open(endpoint: &Endpoint) -> Result<Stream, Unreachable> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound
@@ -47,7 +30,7 @@ async fn open(endpoint: &Endpoint) -> Result<Stream, Unreachable> {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::WouldBlock => Unreachable::NobodyListens,
         // A system or policy without sockets; the worker will find that out too.
-        _ if cfg!(unix) && !endpoint.address().exists() => Unreachable::NobodyListens,
+        _ if !endpoint.address().exists() => Unreachable::NobodyListens,
         _ => EndpointError::Connect(endpoint.to_string(), error).into(),
     };
     let name = endpoint.address().to_fs_name::<GenericFilePath>().map_err(failed)?;
@@ -55,7 +38,6 @@ async fn open(endpoint: &Endpoint) -> Result<Stream, Unreachable> {
 }
 
 /// A socket's path must not be longer than the system's structure for it.
-#[cfg(unix)]
 pub(super) fn check_address(address: &Path) -> Result<(), EndpointError> {
     let bytes = address.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
@@ -65,14 +47,7 @@ pub(super) fn check_address(address: &Path) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// Pipes have short names.
-#[cfg(not(unix))]
-pub(super) fn check_address(_address: &Path) -> Result<(), EndpointError> {
-    Ok(())
-}
-
 /// The worker must run as this user; gives its process.
-#[cfg(unix)]
 pub(super) fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<Option<u32>, Unreachable> {
     let wanted = rustix::process::geteuid().as_raw();
     // It left between accepting and being asked.
@@ -85,5 +60,6 @@ pub(super) fn check_peer(stream: &Stream, endpoint: &Endpoint) -> Result<Option<
         // Every system that this is built for tells; one that does not is not to be trusted.
         None => "an unknown user".into(),
     };
-    Err(EndpointError::ForeignWorker { endpoint: endpoint.to_string(), found, wanted }.into())
+    let (endpoint, wanted) = (endpoint.to_string(), format!("user {wanted}"));
+    Err(EndpointError::ForeignWorker { endpoint, found, wanted }.into())
 }

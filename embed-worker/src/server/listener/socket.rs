@@ -1,9 +1,8 @@
-//! The Unix socket or named pipe.
+//! The Unix socket.
 
 use std::io;
 use std::path::Path;
 
-#[cfg(unix)]
 use embed_protocol::endpoint::SOCKET_PATH_BYTES_MAX;
 use interprocess::local_socket::tokio::prelude::*;
 pub(super) use interprocess::local_socket::tokio::{Listener, Stream};
@@ -11,14 +10,13 @@ use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 
 use super::BindError;
 
-/// Makes the socket or pipe, in the place of what a killed predecessor left.
+/// Makes the socket, in the place of what a killed predecessor left.
 pub(super) fn listen(address: &Path) -> Result<Listener, BindError> {
     check_length(address)?;
     remove_stale(address)?;
     bind(address).map_err(|source| BindError::Listen { address: address.to_owned(), source })
 }
 
-#[cfg(unix)]
 fn check_length(address: &Path) -> Result<(), BindError> {
     let bytes = address.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
@@ -27,12 +25,7 @@ fn check_length(address: &Path) -> Result<(), BindError> {
     Ok(())
 }
 
-#[cfg(not(unix))]
-fn check_length(_address: &Path) -> Result<(), BindError> {
-    Ok(())
-}
-
-/// What all systems have in common.
+/// What all of them have in common.
 fn options(address: &Path) -> io::Result<ListenerOptions<'_>> {
     // The library would remove the socket by its name when the listener is dropped;
     // `super::Listener` does so itself, before it lets go of the lock.
@@ -41,7 +34,6 @@ fn options(address: &Path) -> io::Result<ListenerOptions<'_>> {
 
 /// Binds with the mode from the first moment where the system can; elsewhere (macOS) right after it,
 /// and until then the directory keeps others away, as it does afterwards.
-#[cfg(unix)]
 fn bind(address: &Path) -> io::Result<Listener> {
     use interprocess::os::unix::local_socket::ListenerOptionsExt;
     use std::os::unix::fs::PermissionsExt;
@@ -58,14 +50,7 @@ fn bind(address: &Path) -> io::Result<Listener> {
     }
 }
 
-/// The library makes the first pipe of the name or fails, and refuses other machines.
-#[cfg(not(unix))]
-fn bind(address: &Path) -> io::Result<Listener> {
-    options(address)?.create_tokio()
-}
-
 /// Removes what a killed predecessor left; only a socket, never another kind of file.
-#[cfg(unix)]
 pub(super) fn remove_stale(address: &Path) -> Result<(), BindError> {
     use std::os::unix::fs::FileTypeExt;
 
@@ -80,17 +65,9 @@ pub(super) fn remove_stale(address: &Path) -> Result<(), BindError> {
     removed.map_err(|source| BindError::Listen { address: address.to_owned(), source })
 }
 
-/// Pipes vanish with their owner.
-#[cfg(not(unix))]
-pub(super) fn remove_stale(_address: &Path) -> Result<(), BindError> {
-    Ok(())
-}
-
 /// Removes the socket that was listened on.
 pub(super) fn remove(address: &Path) {
-    if cfg!(unix) {
-        let _ = std::fs::remove_file(address);
-    }
+    let _ = std::fs::remove_file(address);
 }
 
 /// The next connection, if it is of this user as far as the system tells.
@@ -100,7 +77,6 @@ pub(super) async fn accept(listener: &Listener) -> io::Result<Option<Stream>> {
 }
 
 /// Only the user who runs the worker may connect.
-#[cfg(unix)]
 fn is_same_user(stream: &Stream) -> bool {
     let wanted = rustix::process::geteuid().as_raw();
     match stream.peer_creds().map(|peer| peer.euid()) {
@@ -117,10 +93,4 @@ fn is_same_user(stream: &Stream) -> bool {
         // Gone again.
         Err(_) => false,
     }
-}
-
-/// A pipe's peers prove that they know the secret instead.
-#[cfg(not(unix))]
-fn is_same_user(_stream: &Stream) -> bool {
-    true
 }
