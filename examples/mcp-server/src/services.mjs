@@ -45,11 +45,14 @@ export class Services {
 
   /** Passages nearest to `question`, best first, of what is indexed in `folders` (real paths). */
   async search(folders, question, limit, signal) {
-    const { provider, store } = await this.#open()
+    const opened = this.#open()
+    const { provider, store } = await opened
     const places = placesOf(store.places(), folders)
     if (places.length === 0) throw new Error(`nothing is indexed in ${folders.join(', ')}; call the tool "index" first`)
     const [vector] = await this.#orReopen(provider.embed([question], { task: 'query', signal }))
     if (vector instanceof Error) throw vector
+    // The index was closed while the question was embedded, and the next one is another model's.
+    if (this.#opened !== opened) throw new Error('the model was replaced by another one; try again')
     const found = places.flatMap(({ id, path, inside }) => {
       // Those in another part of the folder fall out afterwards.
       const n = inside === '' ? limit * NEIGHBOURS_PER_RESULT : Infinity
