@@ -1,4 +1,4 @@
-//! Fetches model files into a [`Store`]: from the hub by `owner/name:file`, or from any address.
+//! Fetches model files into a [`Store`](embed_store::Store): from the hub by `owner/name:file`, or from any address.
 //!
 //! Whatever the network does, a file gets its name only when it is whole: bytes go to a file called
 //! `….incomplete`, from where a later try goes on; then length, SHA-256 and contents are checked, and one

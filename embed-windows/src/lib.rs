@@ -1,9 +1,9 @@
 //! What Windows is asked beyond the standard library, behind safe functions; elsewhere the crate is
 //! empty.
 //!
-//! Both programs need it: the worker makes the pipe of [`pipe`] with the descriptor of
-//! [`descriptor`], which admits the [`user`] alone, and the client opens it and looks who made it;
-//! [`process`] ends one that hangs, and [`memory`] tells what a process has of its own.
+//! Both programs need it: the worker makes a `pipe` with a `descriptor` that admits the `user` alone,
+//! and the client opens it and looks who made it; `process` ends one that hangs, and `memory` tells
+//! what a process has of its own.
 //! All `unsafe` that is for Windows stands in this crate.
 
 #[cfg(windows)]
