@@ -1,4 +1,5 @@
-//! The well-known models: what each is called here, where its file is, and what one must know to use it.
+//! The well-known models: what each is called here, where its file is, and what it is. How each is used,
+//! the worker's own table of published models says.
 //!
 //! A file's exact size and SHA-256 are not in the table: the hub tells both at every download, and a file
 //! that its owner has replaced would be refused by a table that is older.
@@ -20,39 +21,9 @@ pub struct KnownModel {
     pub dimensions: u32,
     /// Most tokens in a text.
     pub context_tokens: u32,
-    /// Which token's state is the vector: `mean`, `cls` or `last`.
-    pub pooling: &'static str,
-    /// What is to stand before a text.
-    pub tasks: Tasks,
+    /// What its file's `general.architecture` says.
+    pub architecture: &'static str,
 }
-
-/// What a model wants before a text, by what the text is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tasks {
-    /// Before what is searched for.
-    pub query: &'static str,
-    /// Before what is found.
-    pub document: &'static str,
-}
-
-/// Models that take texts as they are.
-const PLAIN: Tasks = Tasks { query: "", document: "" };
-
-const NOMIC: Tasks = Tasks { query: "search_query: ", document: "search_document: " };
-
-const PASSAGES: Tasks =
-    Tasks { query: "Represent this sentence for searching relevant passages: ", document: "" };
-
-const GEMMA: Tasks =
-    Tasks { query: "task: search result | query: ", document: "title: none | text: " };
-
-const QWEN: Tasks = Tasks {
-    query: "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
-    document: "",
-};
-
-const CODE: Tasks =
-    Tasks { query: "Represent this query for searching relevant code: ", document: "" };
 
 /// Every model that has a name, in the order of their files' sizes.
 pub const KNOWN_MODELS: [KnownModel; 12] = [
@@ -64,8 +35,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "MIT",
         dimensions: 384,
         context_tokens: 512,
-        pooling: "cls",
-        tasks: PASSAGES,
+        architecture: "bert",
     },
     KnownModel {
         name: "bge-base-en-v1.5",
@@ -75,8 +45,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "MIT",
         dimensions: 768,
         context_tokens: 512,
-        pooling: "cls",
-        tasks: PASSAGES,
+        architecture: "bert",
     },
     KnownModel {
         name: "nomic-embed-text-v1.5",
@@ -86,8 +55,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 768,
         context_tokens: 2048,
-        pooling: "mean",
-        tasks: NOMIC,
+        architecture: "nomic-bert",
     },
     KnownModel {
         name: "jina-embeddings-v2-base-en",
@@ -97,8 +65,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 768,
         context_tokens: 8192,
-        pooling: "mean",
-        tasks: PLAIN,
+        architecture: "jina-bert-v2",
     },
     KnownModel {
         name: "embeddinggemma-300m",
@@ -108,8 +75,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Gemma",
         dimensions: 768,
         context_tokens: 2048,
-        pooling: "mean",
-        tasks: GEMMA,
+        architecture: "gemma-embedding",
     },
     KnownModel {
         name: "bge-large-en-v1.5",
@@ -119,8 +85,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "MIT",
         dimensions: 1024,
         context_tokens: 512,
-        pooling: "cls",
-        tasks: PASSAGES,
+        architecture: "bert",
     },
     KnownModel {
         name: "nomic-embed-text-v2-moe",
@@ -130,8 +95,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 768,
         context_tokens: 512,
-        pooling: "mean",
-        tasks: NOMIC,
+        architecture: "nomic-bert-moe",
     },
     KnownModel {
         name: "bge-m3",
@@ -141,8 +105,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "MIT",
         dimensions: 1024,
         context_tokens: 8192,
-        pooling: "cls",
-        tasks: PLAIN,
+        architecture: "bert",
     },
     KnownModel {
         name: "qwen3-embedding-0.6b",
@@ -152,8 +115,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 1024,
         context_tokens: 32_768,
-        pooling: "last",
-        tasks: QWEN,
+        architecture: "qwen3",
     },
     KnownModel {
         name: "mxbai-embed-large-v1",
@@ -163,8 +125,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 1024,
         context_tokens: 512,
-        pooling: "cls",
-        tasks: PASSAGES,
+        architecture: "bert",
     },
     KnownModel {
         name: "qwen3-embedding-4b",
@@ -174,8 +135,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 2560,
         context_tokens: 40_960,
-        pooling: "last",
-        tasks: QWEN,
+        architecture: "qwen3",
     },
     KnownModel {
         name: "nomic-embed-code",
@@ -185,8 +145,7 @@ pub const KNOWN_MODELS: [KnownModel; 12] = [
         licence: "Apache-2.0",
         dimensions: 3584,
         context_tokens: 32_768,
-        pooling: "last",
-        tasks: CODE,
+        architecture: "qwen2",
     },
 ];
 
@@ -208,7 +167,6 @@ mod tests {
             let parsed = HubFile::parse(&spec).expect("is a hub's file").expect("a sound one");
             assert_eq!((parsed.repo.as_str(), parsed.file.as_str()), (model.repo, model.file));
             assert!(model.file.to_lowercase().ends_with(".gguf"), "{}", model.file);
-            assert!(["mean", "cls", "last"].contains(&model.pooling), "{}", model.pooling);
         }
         assert_eq!(known_model("nomic"), None);
     }

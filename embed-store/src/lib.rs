@@ -9,6 +9,6 @@ pub mod known;
 pub mod name;
 pub mod store;
 
-pub use known::{KNOWN_MODELS, KnownModel, Tasks, known_model};
+pub use known::{KNOWN_MODELS, KnownModel, known_model};
 pub use name::{HubFile, ModelName, NameError, SHIPPED_MODEL_FILE, SHIPPED_MODEL_NAME};
 pub use store::{Store, cache_dir, is_commit, token};

@@ -7,6 +7,8 @@ use clap::Args;
 use embed_store::{HubFile, KNOWN_MODELS, KnownModel, ModelName, SHIPPED_MODEL_NAME, Store};
 use serde::Serialize;
 
+use crate::model::published::Published;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,9 +30,10 @@ struct Line<'a> {
     licence: &'a str,
     dimensions: u32,
     context_tokens: u32,
-    pooling: &'a str,
-    query_prefix: &'a str,
-    document_prefix: &'a str,
+    pooling: &'static str,
+    /// What `task` puts before a text; null if the model is not trained for it.
+    query_prefix: Option<&'a str>,
+    document_prefix: Option<&'a str>,
     /// Where it is on this machine.
     path: Option<std::path::PathBuf>,
 }
@@ -42,23 +45,25 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
         let spec = format!("{}:{}", model.repo, model.file);
         let file = HubFile::parse(&spec).and_then(Result::ok);
         let path = file.and_then(|file| store.find(&ModelName::Hub(file)));
+        let Some(used) = Published::find(model.architecture, model.name) else { continue };
         if args.json {
-            serde_json::to_writer(&mut out, &line(model, path))?;
+            serde_json::to_writer(&mut out, &line(model, used, path))?;
             writeln!(out)?;
             continue;
         }
-        let KnownModel { name, megabytes, licence, dimensions, context_tokens, pooling, .. } =
-            model;
+        let KnownModel { name, megabytes, licence, dimensions, context_tokens, .. } = model;
         let here = if path.is_some() { "  (on this machine)" } else { "" };
+        let (pooling, prefixes) = (used.pooling.name(), used.prefixes);
         writeln!(out, "{name}{here}")?;
         writeln!(
             out,
             "    {megabytes} MB, {licence}, {dimensions} dimensions, {context_tokens} tokens, {pooling} pooling"
         )?;
         writeln!(out, "    {spec}")?;
-        let tasks = [("query", model.tasks.query), ("document", model.tasks.document)];
-        for (task, prefix) in tasks.iter().filter(|(_, prefix)| !prefix.is_empty()) {
-            writeln!(out, "    before a {task}: {prefix:?}")?;
+        for (task, prefix) in [("query", prefixes.query), ("document", prefixes.document)] {
+            if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
+                writeln!(out, "    before a {task}: {prefix:?}")?;
+            }
         }
     }
     if !args.json {
@@ -67,7 +72,7 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(model: &KnownModel, path: Option<std::path::PathBuf>) -> Line<'_> {
+fn line<'a>(model: &'a KnownModel, used: &Published, path: Option<std::path::PathBuf>) -> Line<'a> {
     Line {
         name: model.name,
         repo: model.repo,
@@ -76,9 +81,9 @@ fn line(model: &KnownModel, path: Option<std::path::PathBuf>) -> Line<'_> {
         licence: model.licence,
         dimensions: model.dimensions,
         context_tokens: model.context_tokens,
-        pooling: model.pooling,
-        query_prefix: model.tasks.query,
-        document_prefix: model.tasks.document,
+        pooling: used.pooling.name(),
+        query_prefix: used.prefixes.query,
+        document_prefix: used.prefixes.document,
         path,
     }
 }

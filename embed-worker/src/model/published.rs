@@ -338,8 +338,7 @@ impl Known {
         let architecture = file.str("general.architecture")?.unwrap_or_default();
         for key in NAME_KEYS {
             let Some(name) = file.str(key)? else { continue };
-            let words = words(name);
-            if let Some(published) = PUBLISHED.iter().find(|row| row.is(architecture, &words)) {
+            if let Some(published) = Published::find(architecture, name) {
                 return Ok(Some(Self { published, key }));
             }
         }
@@ -348,6 +347,12 @@ impl Known {
 }
 
 impl Published {
+    /// The row of the model that is called `name` and has this architecture, if there is one.
+    pub fn find(architecture: &str, name: &str) -> Option<&'static Self> {
+        let words = words(name);
+        PUBLISHED.iter().find(|row| row.is(architecture, &words))
+    }
+
     /// Whether a model of this architecture and name, as [`words`] gives it, is of the family.
     fn is(&self, architecture: &str, words: &str) -> bool {
         let named = |name: &&str| words.contains(&format!("-{name}-"));
@@ -381,8 +386,16 @@ mod tests {
     use super::*;
 
     fn family(architecture: &str, name: &str) -> Option<&'static str> {
-        let words = words(name);
-        PUBLISHED.iter().find(|row| row.is(architecture, &words)).map(|row| row.family)
+        Published::find(architecture, name).map(|row| row.family)
+    }
+
+    /// Who fetches a model by its name is told how to use it.
+    #[test]
+    fn every_model_that_can_be_fetched_by_name_has_a_row() {
+        for model in &embed_store::KNOWN_MODELS {
+            let row = Published::find(model.architecture, model.name);
+            assert!(row.is_some(), "{} of {}", model.name, model.architecture);
+        }
     }
 
     /// Names as published files have them, with their architectures.
