@@ -104,10 +104,10 @@ impl<'a> Compute<'a> {
     fn pack(&mut self, now: Instant) -> Vec<Packed<'a>> {
         let mut jobs = Vec::new();
         let most = self.engine.budget().batch_tokens_max;
-        self.fill(Priority::Interactive, BATCH_TOKENS.min(most), now, &mut jobs);
+        self.fill(Priority::Interactive, BATCH_TOKENS.min(most), &mut jobs);
         if jobs.is_empty() {
             let tokens_max = self.pace.bulk_tokens(now).min(most);
-            self.fill(Priority::Bulk, tokens_max, now, &mut jobs);
+            self.fill(Priority::Bulk, tokens_max, &mut jobs);
         } else {
             self.pace.interactive(now);
         }
@@ -116,15 +116,9 @@ impl<'a> Compute<'a> {
 
     /// Takes jobs of one lane until the batch has so many tokens, first the one that did not fit the
     /// last batch. The one that no longer fits is carried over.
-    fn fill(
-        &mut self,
-        lane: Priority,
-        tokens_max: usize,
-        now: Instant,
-        jobs: &mut Vec<Packed<'a>>,
-    ) {
+    fn fill(&mut self, lane: Priority, tokens_max: usize, jobs: &mut Vec<Packed<'a>>) {
         if let Some(Carried { packed, ids }) = self.carried(lane).take() {
-            if let Some(failure) = packed.job.get().obsolete(now) {
+            if let Some(failure) = packed.job.get().obsolete(Instant::now()) {
                 packed.job.answer(Err(failure));
             } else {
                 self.batch.push(ids.ids());
@@ -135,7 +129,8 @@ impl<'a> Compute<'a> {
         while self.batch.tokens() < tokens_max {
             let Some(job) = self.queue.pop(lane) else { return };
             let job = Taken { job: Some(job), queue: self.queue };
-            if let Some(failure) = job.get().obsolete(now) {
+            // Jobs come while others are looked at, so each is asked at its own time.
+            if let Some(failure) = job.get().obsolete(Instant::now()) {
                 job.answer(Err(failure));
                 continue;
             }
