@@ -40,6 +40,16 @@ export function run(program, args, options = {}) {
   return result.stdout
 }
 
+/** What cargo says that it has made, of its messages in JSON. */
+export function artifactsOf(messages) {
+  return messages
+    .toString()
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+    .filter((message) => message.reason === 'compiler-artifact')
+}
+
 /** Compiles what has changed and puts the two files in place. Well under a second if nothing has. */
 export function build() {
   const args = ['build', '--release', '--package', 'embed-worker', '--package', 'napi-client']
@@ -48,12 +58,7 @@ export function build() {
     maxBuffer: 1 << 28
   })
   // Cargo says where it put them: CARGO_TARGET_DIR, --target and configuration are its affair.
-  const artifacts = messages
-    .toString()
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line))
-    .filter((message) => message.reason === 'compiler-artifact')
+  const artifacts = artifactsOf(messages)
   const executable = artifacts.find(({ target }) => target.name === 'embed-worker' && target.kind.includes('bin'))
   const library = artifacts.find(({ target }) => target.kind.includes('cdylib'))
   const isLibrary = (file) => /\.(so|dylib|dll)$/.test(file)

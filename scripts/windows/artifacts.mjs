@@ -3,7 +3,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-import { Failure, root } from '../build.mjs'
+import { artifactsOf, Failure, root } from '../build.mjs'
 import { cargo, targetDirectory, TRIPLE } from './toolchain.mjs'
 
 /** Where Windows' node.exe finds what Linux's finds beside it, under another name. */
@@ -31,12 +31,7 @@ export function build() {
     stdio: ['ignore', 'pipe', 2],
     maxBuffer: 1 << 28
   })
-  const artifacts = messages
-    .toString()
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line))
-    .filter((message) => message.reason === 'compiler-artifact')
+  const artifacts = artifactsOf(messages)
   const tests = artifacts
     .filter(({ profile, executable }) => profile.test && executable)
     .map(({ package_id: id, target, executable }) => ({ crate: crateOf(id), name: target.name, executable }))

@@ -10,11 +10,9 @@ use embed_protocol::{
     EmbedParams, ErrorCode, PROTOCOL_VERSION, Priority, Request, Response, TEXT_PART_BYTES_MAX,
     vector,
 };
-use embed_worker::config::MEMORY_BUDGET;
-use embed_worker::engine::{Engine, EngineOptions, TokenBatch};
 use embed_worker::gguf::GgufFile;
-use embed_worker::kernels::Isa;
 
+use crate::support::embedded;
 use crate::support::peer::{Peer, assert_unit};
 use crate::support::worker::{Home, Worker, real_model, tiny_model};
 
@@ -23,20 +21,6 @@ fn serve(model: &Path) -> (Home, Worker) {
     let home = Home::new();
     let worker = Worker::ready(&mut home.serve(model));
     (home, worker)
-}
-
-/// The vector of `text` without any worker, for comparison.
-fn vector_of(model: &Path, text: &str) -> Vec<f32> {
-    let options = EngineOptions {
-        threads: 1,
-        isa: Isa::best(),
-        batch_tokens: 512,
-        memory_budget: MEMORY_BUDGET,
-    };
-    let mut engine = Engine::open(model, &options).expect("a sound model");
-    let mut batch = TokenBatch::new();
-    engine.tokenize(text, true, &mut batch).expect("cut at the context");
-    engine.embed(&batch).expect("sound weights").vector(0, None, true).expect("a vector")
 }
 
 /// The frames of a text that is too long for one.
@@ -75,7 +59,7 @@ async fn a_text_becomes_the_engines_vector_bit_for_bit() {
     let (id, vector) = peer.vector().await;
     assert_eq!((id, vector.len()), (7, 384));
     assert_unit(&vector);
-    assert_eq!(vector, vector_of(&real_model(), "The quick brown fox"));
+    assert_eq!(vector, embedded(&real_model(), "The quick brown fox", None).1);
 }
 
 #[tokio::test]
@@ -109,7 +93,7 @@ async fn a_long_text_arrives_in_parts_between_which_others_may_stand() {
     match peer.next().await {
         Some(Response::Vector { id: 1, vector, tokens: 512, truncated: true, .. }) => {
             let vector = vector::from_bytes(&vector).expect("whole elements");
-            assert_eq!(vector, vector_of(&real_model(), &text));
+            assert_eq!(vector, embedded(&real_model(), &text, None).1);
         }
         other => panic!("{other:?}"),
     }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::client::Client;
-use super::{known, serve, serve_with};
+use super::{serve, serve_with};
+use crate::support::embedded;
 use crate::support::peer::Peer;
 use crate::support::worker::{Home, Worker, tiny_model};
 
@@ -14,7 +15,7 @@ async fn it_stays_without_clients_and_shares_its_queue_with_the_socket() {
     peer.is_served().await;
     drop(peer);
     // A worker without HTTP leaves now.
-    let (_, wanted) = known(&tiny_model(), "still here", None);
+    let (_, wanted) = embedded(&tiny_model(), "still here", None);
     for _ in 0..3 {
         assert_eq!(
             client.embed(&json!({ "input": "still here" })).vectors(),

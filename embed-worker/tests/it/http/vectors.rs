@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTEXT, DIMENSIONS, known, serve};
+use super::{CONTEXT, DIMENSIONS, serve};
+use crate::support::embedded;
 use crate::support::worker::tiny_model;
 
 const TEXTS: [&str; 3] = ["The quick brown fox", "", "naïve café, 東京"];
@@ -10,7 +11,7 @@ const TEXTS: [&str; 3] = ["The quick brown fox", "", "naïve café, 東京"];
 #[test]
 fn a_text_and_an_array_have_the_engines_vectors() {
     let (_home, _worker, client) = serve();
-    let wanted = TEXTS.map(|text| known(&tiny_model(), text, None));
+    let wanted = TEXTS.map(|text| embedded(&tiny_model(), text, None));
     for (text, (ids, vector)) in TEXTS.iter().zip(&wanted) {
         let answer = client.embed(&json!({ "input": text, "model": "tiny" }));
         assert_eq!(answer.vectors(), std::slice::from_ref(vector), "{text}");
@@ -29,7 +30,7 @@ fn a_text_and_an_array_have_the_engines_vectors() {
 #[test]
 fn tokens_have_the_vector_of_their_text() {
     let (_home, _worker, client) = serve();
-    let wanted = TEXTS.map(|text| known(&tiny_model(), text, None));
+    let wanted = TEXTS.map(|text| embedded(&tiny_model(), text, None));
     let (ids, vector) = &wanted[0];
     assert_eq!(client.embed(&json!({ "input": ids })).vectors(), std::slice::from_ref(vector));
     let all: Vec<_> = wanted.iter().map(|(ids, _)| ids).collect();
@@ -53,7 +54,7 @@ fn base64_is_the_bytes_of_the_floats() {
     use base64::Engine as _;
 
     let (_home, _worker, client) = serve();
-    let (_, wanted) = known(&tiny_model(), TEXTS[0], None);
+    let (_, wanted) = embedded(&tiny_model(), TEXTS[0], None);
     let answer = client.embed(&json!({ "input": TEXTS[0], "encoding_format": "base64" }));
     let text = answer.json()["data"][0]["embedding"].as_str().expect("text").to_owned();
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
@@ -69,7 +70,7 @@ fn base64_is_the_bytes_of_the_floats() {
 fn fewer_dimensions_are_cut_and_normalised_again() {
     let (_home, _worker, client) = serve();
     for dimensions in [1, 7, DIMENSIONS] {
-        let (_, wanted) = known(&tiny_model(), TEXTS[0], Some(dimensions));
+        let (_, wanted) = embedded(&tiny_model(), TEXTS[0], Some(dimensions));
         let answer = client.embed(&json!({ "input": TEXTS[0], "dimensions": dimensions }));
         assert_eq!(answer.vectors(), [wanted]);
     }
@@ -88,7 +89,7 @@ fn a_text_that_is_too_long_is_named_and_may_be_cut() {
     let (status, code, param, message) = client.embed(&json!({ "input": ["a", long] })).error();
     assert_eq!((status, &*code, param), (400, "EMBED_TEXT_TOO_LONG", "input".into()));
     assert!(message.starts_with("input[1]: text: has ") && message.contains("256"), "{message}");
-    let (_, wanted) = known(&tiny_model(), &long, None);
+    let (_, wanted) = embedded(&tiny_model(), &long, None);
     let cut = client.embed(&json!({ "input": long, "truncate": true }));
     assert_eq!(cut.vectors(), [wanted]);
 }
@@ -120,7 +121,7 @@ fn a_large_array_is_answered_in_order_beside_single_texts() {
         let (client, texts) = (client.clone(), texts.clone());
         std::thread::spawn(move || client.embed(&json!({ "input": texts })).vectors())
     };
-    let (_, wanted) = known(&tiny_model(), TEXTS[0], None);
+    let (_, wanted) = embedded(&tiny_model(), TEXTS[0], None);
     for _ in 0..10 {
         assert_eq!(
             client.embed(&json!({ "input": TEXTS[0] })).vectors(),
@@ -130,6 +131,6 @@ fn a_large_array_is_answered_in_order_beside_single_texts() {
     let vectors = bulk.join().expect("no panic");
     assert_eq!(vectors.len(), texts.len());
     for n in [0, 1, 250, 499] {
-        assert_eq!(vectors[n], known(&tiny_model(), &texts[n], None).1);
+        assert_eq!(vectors[n], embedded(&tiny_model(), &texts[n], None).1);
     }
 }

@@ -31,6 +31,30 @@ pub(crate) fn cases() -> u32 {
     std::env::var("EMBED_TOKENIZER_CASES").map_or(3000, |cases| cases.parse().expect("a number"))
 }
 
+/// Fails with the first scalar value whose ids differ in the text that `around` makes of it.
+pub(crate) fn every_code_point_agrees(
+    ours: &Tokenizer,
+    judge: &Judge,
+    around: impl Fn(char) -> String,
+) {
+    /// Characters in one text: enough that Hugging Face's cost a text does not matter.
+    const CHUNK: usize = 512;
+
+    let characters: Vec<char> = ('\0'..=char::MAX).collect();
+    assert_eq!(characters.len(), 1_112_064);
+    for chunk in characters.chunks(CHUNK) {
+        let text: String = chunk.iter().copied().map(&around).collect();
+        if ids(ours, &text) == judged(judge, &text) {
+            continue;
+        }
+        for c in chunk.iter().copied() {
+            let text = around(c);
+            assert_eq!(ids(ours, &text), judged(judge, &text), "U+{:04X}", u32::from(c));
+        }
+        panic!("differs only in company: {text:?}");
+    }
+}
+
 /// Fails with the smallest of so many random `texts` whose ids differ.
 pub(crate) fn random_texts_agree(
     name: &str,
