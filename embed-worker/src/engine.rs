@@ -7,7 +7,7 @@ mod budget;
 use std::borrow::Cow;
 use std::path::Path;
 
-use embed_protocol::Task;
+use embed_protocol::{ModelInfo, Task};
 
 use crate::gguf::{GgufError, GgufFile};
 use crate::kernels::{Isa, Kernels, Workspace};
@@ -49,6 +49,21 @@ pub struct ModelSummary {
     pub quantization: String,
     /// Digest of the header: architecture, sizes, tokenizer and tensor types.
     pub fingerprint: String,
+}
+
+impl From<&ModelSummary> for ModelInfo {
+    fn from(summary: &ModelSummary) -> Self {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            name: summary.name.clone(),
+            architecture: summary.architecture.clone(),
+            dimensions: number(summary.dimensions),
+            context_tokens: number(summary.context_tokens),
+            pooling: summary.pooling.clone(),
+            quantization: summary.quantization.clone(),
+            fingerprint: summary.fingerprint.clone(),
+        }
+    }
 }
 
 /// Why an engine cannot open a model or answer a text.

@@ -35,17 +35,7 @@ impl InProcessProvider {
             memory_budget: MEMORY_BUDGET,
         };
         let engine = Engine::open(path, &options).map_err(|error| embed_error(&error))?;
-        let info = engine.info();
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let model = ModelInfo {
-            name: info.name.clone(),
-            architecture: info.architecture.clone(),
-            dimensions: number(info.dimensions),
-            context_tokens: number(info.context_tokens),
-            pooling: info.pooling.clone(),
-            quantization: info.quantization.clone(),
-            fingerprint: info.fingerprint.clone(),
-        };
+        let model = ModelInfo::from(engine.info());
         Ok(Self { engine: Arc::new(Mutex::new(engine)), model: Arc::new(model) })
     }
 }

@@ -13,8 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use embed_protocol::endpoint::runtime_dir;
 use embed_protocol::{
-    Endpoint, ErrorCode, ModelIdentity, ModelInfo, PROTOCOL_VERSION, Transport, WorkerCard,
-    WorkerHello,
+    Endpoint, ErrorCode, ModelIdentity, PROTOCOL_VERSION, Transport, WorkerCard, WorkerHello,
 };
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -287,8 +286,6 @@ fn refusal(unsound: &Unsound) -> Failure {
 }
 
 fn hello(engine: &Engine) -> WorkerHello {
-    let info = engine.info();
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     WorkerHello {
         protocol: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -296,15 +293,7 @@ fn hello(engine: &Engine) -> WorkerHello {
         kernels: engine.kernels(),
         // Each connection has its own.
         connection: 0,
-        model: ModelInfo {
-            name: info.name.clone(),
-            architecture: info.architecture.clone(),
-            dimensions: number(info.dimensions),
-            context_tokens: number(info.context_tokens),
-            pooling: info.pooling.clone(),
-            quantization: info.quantization.clone(),
-            fingerprint: info.fingerprint.clone(),
-        },
+        model: engine.info().into(),
     }
 }
 

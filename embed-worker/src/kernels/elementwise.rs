@@ -113,20 +113,15 @@ impl Kernels {
     ///
     /// # Shapes
     ///
-    /// `qkv` is `[tokens, row_width]` of `heads`; `cos` and `sin` are `[tokens, pairs]`.
+    /// `qkv` is `[tokens, row_width]` of `heads`; the cosines and sines of `table` are `[tokens, pairs]`.
     pub fn rope(
         self,
         workspace: &mut Workspace,
         qkv: &mut [f32],
         heads: Heads,
-        (cos, sin): (&[f32], &[f32]),
+        table: (&[f32], &[f32]),
     ) {
-        let tokens = qkv.len() / heads.row_width();
-        let pairs = cos.len() / tokens.max(1);
-        each_row(workspace, qkv, heads.row_width(), |token, row| {
-            let (cos, sin) = (&cos[token * pairs..][..pairs], &sin[token * pairs..][..pairs]);
-            // Queries and keys stand side by side, head after head.
-            let x = &mut row[..heads.query_width() + heads.key_width()];
+        each_turned(workspace, qkv, heads, table, |x, (cos, sin)| {
             dispatch(self.isa, Rope { x, head_dim: heads.width, cos, sin });
         });
     }
@@ -139,15 +134,11 @@ impl Kernels {
         workspace: &mut Workspace,
         qkv: &mut [f32],
         heads: Heads,
-        (cos, sin): (&[f32], &[f32]),
+        table: (&[f32], &[f32]),
     ) {
-        let tokens = qkv.len() / heads.row_width();
-        let pairs = cos.len() / tokens.max(1);
-        each_row(workspace, qkv, heads.row_width(), |token, row| {
-            let (cos, sin) = (&cos[token * pairs..][..pairs], &sin[token * pairs..][..pairs]);
-            let turned = &mut row[..heads.query_width() + heads.key_width()];
-            for head in turned.chunks_exact_mut(heads.width) {
-                let neighbours = head[..2 * pairs].as_chunks_mut::<2>().0;
+        each_turned(workspace, qkv, heads, table, |x, (cos, sin)| {
+            for head in x.chunks_exact_mut(heads.width) {
+                let neighbours = head[..2 * cos.len()].as_chunks_mut::<2>().0;
                 for (neighbours, (cos, sin)) in neighbours.iter_mut().zip(cos.iter().zip(sin)) {
                     let [a, b] = *neighbours;
                     *neighbours = [a * cos - b * sin, a * sin + b * cos];
@@ -155,6 +146,24 @@ impl Kernels {
             }
         });
     }
+}
+
+/// Does `work` to the queries and keys of each token, which stand side by side, head after head, with
+/// the cosines and sines of its position.
+fn each_turned(
+    workspace: &mut Workspace,
+    qkv: &mut [f32],
+    heads: Heads,
+    (cos, sin): (&[f32], &[f32]),
+    work: impl Fn(&mut [f32], (&[f32], &[f32])) + Sync,
+) {
+    let tokens = qkv.len() / heads.row_width();
+    let pairs = cos.len() / tokens.max(1);
+    each_row(workspace, qkv, heads.row_width(), |token, row| {
+        let angles = token * pairs..(token + 1) * pairs;
+        let turned = &mut row[..heads.query_width() + heads.key_width()];
+        work(turned, (&cos[angles.clone()], &sin[angles]));
+    });
 }
 
 /// Does `work` to each row of `rows`, `[rows, width]`, with its number.
