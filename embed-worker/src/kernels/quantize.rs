@@ -83,7 +83,8 @@ pub(super) struct Small {
     pub(super) sums: [f32; BLOCKS],
 }
 
-/// What a kernel needs to know of 256 columns of a row in the large form.
+/// What a kernel needs to know of 256 columns of a row in the large form: first what most formats
+/// want, so that it lies in one cache line as a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Large {
@@ -91,10 +92,10 @@ pub(super) struct Large {
     pub(super) d: f32,
     /// Middle.
     pub(super) m: f32,
-    /// Sums of `q`, by half a block.
-    pub(super) halves: [f32; SLICE / LANES],
     /// Sums of `q`, by block.
     pub(super) blocks: [f32; BLOCKS],
+    /// Sums of `q`, by half a block.
+    pub(super) halves: [f32; SLICE / LANES],
 }
 
 /// One form of some rows: slice by slice of columns, and row by row in each, so that the rows of a
