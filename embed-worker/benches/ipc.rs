@@ -48,7 +48,9 @@ fn main() {
     times.sort();
     let at = |part: f64| times[(part * (times.len() - 1) as f64) as usize].as_secs_f64() * 1e6;
     let [median, p99, most] = [at(0.5), at(0.99), at(1.0)];
-    println!("{PINGS} pings: median {median:.0} µs, 99 % within {p99:.0} µs, all within {most:.0} µs");
+    println!(
+        "{PINGS} pings: median {median:.0} µs, 99 % within {p99:.0} µs, all within {most:.0} µs"
+    );
 }
 
 /// Asks once, and waits for the answer.
