@@ -148,15 +148,22 @@ impl Screen {
     }
 
     fn show(&self, what: &'static str, bytes: Option<u64>, here: u64) {
-        let template = if bytes.is_some() { KNOWN_LENGTH } else { UNKNOWN_LENGTH };
+        // What draws comes last: nothing is shown of which one half is not known yet.
+        let template = match bytes {
+            Some(bytes) => {
+                self.bar.set_length(bytes);
+                KNOWN_LENGTH
+            }
+            None => {
+                self.bar.unset_length();
+                UNKNOWN_LENGTH
+            }
+        };
+        self.bar.set_position(here);
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style);
         }
         self.bar.set_prefix(what);
-        if let Some(bytes) = bytes {
-            self.bar.set_length(bytes);
-        }
-        self.bar.set_position(here);
         // The rate is that of what moves now, not of what was here before.
         self.bar.reset_eta();
     }
