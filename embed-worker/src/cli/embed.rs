@@ -25,7 +25,7 @@ Examples:
   embed-worker embed 'one text' 'another text'
   embed-worker embed --file texts.txt > vectors.jsonl
   git log --format=%s | embed-worker embed --truncate | jq -c '[.index, .tokens]'
-  embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 'search_document: a text'
+  embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 --task document 'a text'
 
 A line is {\"index\": …, \"tokens\": …, \"truncated\": …, \"vector\": […]}, or has an \"error\" with a
 code and a message; then the exit code is 1 in the end. An empty line is a text, too.")]

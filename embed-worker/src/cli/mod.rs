@@ -44,7 +44,7 @@ Examples:
   embed-worker embed 'one text' 'another text' | jq -c '.vector[:3]'
   embed-worker embed --file texts.txt > vectors.jsonl
   embed-worker pull nomic-embed-text-v1.5
-  embed-worker embed --model nomic-embed-text-v1.5 'search_query: how is memory counted?'
+  embed-worker embed --model nomic-embed-text-v1.5 --task query 'how is memory counted?'
   embed-worker serve --http 8080
   embed-worker stats
 

@@ -30,14 +30,15 @@ Examples:
   embed-worker pull CompendiumLabs/bge-small-en-v1.5-gguf        # which files there are
   embed-worker pull CompendiumLabs/bge-small-en-v1.5-gguf:bge-small-en-v1.5-f16.gguf
   embed-worker pull https://example.org/model.gguf --sha256 0123…
-  embed-worker embed --model nomic-embed-text-v1.5 'search_query: what is an embedding?'
+  embed-worker embed --model nomic-embed-text-v1.5 --task query 'what is an embedding?'
 
 Files of the hub lie in Hugging Face's own cache, so that other programs find them too:
 HF_HUB_CACHE, HF_HOME, HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE mean what they mean
 there; HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded, and other addresses' files lie under
 EMBED_CACHE_DIR. What was cut off is gone on with. The file's path is printed.")]
 pub(super) struct PullArgs {
-    /// A known name (see `models`), owner/name:file.gguf, owner/name@revision:file.gguf, or an address
+    /// A known name (see `models`), owner/name:file.gguf, owner/name@revision:file.gguf, or an address;
+    /// owner/name alone tells which files there are
     model: OsString,
     /// What the file's SHA-256 must be [default: what the hub says]
     #[arg(long, value_name = "HEX", value_parser = str::parse::<FileDigest>)]

@@ -286,7 +286,20 @@ fn shells_and_man_are_told_of_every_command() {
     for name in ["embed-worker.1", "embed-worker-pull.1", "embed-worker-serve.1"] {
         assert!(dir.join(name).is_file(), "{name}");
     }
-    for command in ["pull", "models", "serve", "embed"] {
+    for command in [
+        "serve",
+        "embed",
+        "pull",
+        "models",
+        "info",
+        "verify",
+        "ps",
+        "stats",
+        "stop",
+        "completions",
+        "man",
+        "bench",
+    ] {
         let help = text(&hub.run(&[command, "--help"]).stdout);
         assert!(help.contains("Examples:"), "{command}");
     }
