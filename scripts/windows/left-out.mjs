@@ -8,6 +8,8 @@ const RUST = {
 /** By file: a test's name and the reason. */
 const NODE = {
   'memory.spec.mjs': [['the worker has less than 50 MB of its own', 'Wine 8 counts no private memory']],
+  'package.spec.mjs': [['all', 'there is no npm; the step `package` installs and uses the packages for Windows']],
+  'workflows.spec.mjs': [['all', 'nothing of it depends on the system']],
   'compare.spec.mjs': [['all', 'nothing of it depends on the system']],
   'make-model.spec.mjs': [['all', 'nothing of it depends on the system']]
 }
