@@ -54,9 +54,12 @@ export function cacheFolder(name, source) {
   return join(cache, `${name}-${createHash('sha256').update(source).digest('hex').slice(0, 12)}`)
 }
 
+/** How the standard library is built: with what a program that is optimised as a whole takes from it. */
+const LIBRARY_FLAGS = '-Cembed-bitcode=yes'
+
 /** Where the standard library for `triple` lies: a sysroot, in rustc's words. */
 export function sysroot(triple) {
-  return cacheFolder(`library-${triple}`, execFileSync(RUSTC, ['--version'], { encoding: 'utf8' }))
+  return cacheFolder(`library-${triple}`, execFileSync(RUSTC, ['--version'], { encoding: 'utf8' }) + LIBRARY_FLAGS)
 }
 
 /** Where the libraries lie within it. */
@@ -72,7 +75,7 @@ export function buildLibrary(triple, add = () => {}) {
       writeFileSync(join(empty, 'Cargo.toml'), '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n')
       const target = join(empty, 'target')
       // Cargo builds a standard library only for those who ask for what is unstable.
-      const env = { ...toolsEnvironment(), RUSTC_BOOTSTRAP: '1', CARGO_HOME: join(empty, 'home'), CARGO_TARGET_DIR: target }
+      const env = { ...toolsEnvironment(), RUSTC_BOOTSTRAP: '1', RUSTFLAGS: LIBRARY_FLAGS, CARGO_HOME: join(empty, 'home'), CARGO_TARGET_DIR: target }
       const sources = ['source.crates-io.replace-with="vendored"', `source.vendored.directory="${SOURCES}/vendor"`]
       const args = ['build', '--quiet', '--offline', '--release', '--target', triple, '-Zbuild-std=std,panic_unwind,panic_abort,test']
       run(CARGO, [...args, ...sources.flatMap((source) => ['--config', source])], { cwd: empty, env })
