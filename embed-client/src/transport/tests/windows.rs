@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tokio::net::windows::named_pipe::ServerOptions;
+use embed_windows::pipe::Listener;
 
 use super::*;
 
@@ -42,17 +42,16 @@ async fn a_key_that_others_could_have_read_is_refused_with_its_name() {
 async fn a_pipe_whose_maker_does_not_know_the_secret_hears_one_nonce_and_nothing_else() {
     let dir = Private::new();
     let endpoint = dir.endpoint("squatted");
-    let mut pipe = ServerOptions::new().create(endpoint.address()).expect("nobody has it");
+    let pipe = Listener::bind(endpoint.address()).expect("nobody has it");
     let key = KeyFile { port: 0, pid: 4711, secret: Secret::from_bytes(SECRET) };
     let path = endpoint.pipe_path();
     private_file::replace(&path, &path.with_extension("new"), &key.to_bytes()).expect("is ours");
     let impostor = tokio::spawn(async move {
-        pipe.connect().await.expect("a client");
+        let mut pipe = pipe.accept().await.expect("a client");
         let mut heard = vec![0; SECRET_BYTES];
         pipe.read_exact(&mut heard).await.expect("a nonce");
         pipe.write_all(&heard.repeat(2)).await.expect("room");
-        // Ends with the client's end of the pipe, which is an error here.
-        let _ = pipe.read_to_end(&mut heard).await;
+        pipe.read_to_end(&mut heard).await.expect("the end");
         heard
     });
     let found = connect(&endpoint, Transport::Local).await;
@@ -65,7 +64,7 @@ async fn a_pipe_whose_maker_does_not_know_the_secret_hears_one_nonce_and_nothing
 async fn a_pipe_without_a_key_is_nobodys() {
     let dir = Private::new();
     let endpoint = dir.endpoint("keyless");
-    let _pipe = ServerOptions::new().create(endpoint.address()).expect("nobody has it");
+    let _pipe = Listener::bind(endpoint.address()).expect("nobody has it");
     let found = connect(&endpoint, Transport::Auto).await;
     assert!(matches!(found, Err(Unreachable::NobodyListens)), "{found:?}");
 }
