@@ -99,7 +99,7 @@ fn a_ready_worker_has_left_its_card() {
     let (home, worker) = serve("30");
     let card = card(&home).expect("a card");
     assert_eq!(card.pid, worker.pid());
-    assert_eq!(Endpoint::at(card.endpoint), home.endpoint());
+    assert_eq!(Endpoint::at(card.endpoint).address(), home.endpoint().address());
     let model = tiny_model().canonicalize().expect("committed");
     assert_eq!(card.model, model.to_string_lossy());
     assert_eq!(card.version, env!("CARGO_PKG_VERSION"));
