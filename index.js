@@ -1,36 +1,6 @@
 'use strict'
 
-const { join } = require('node:path')
-
-/** Loads the addon for this system: from this folder, where a clone builds it, or from the package for it. */
-function load() {
-  const { platform, arch } = process
-  const system = `${platform}-${arch}`
-  // Which libc a Linux has is known only to its loader: the wrong addon does not load.
-  const targets = platform === 'linux' ? [`${system}-gnu`, `${system}-musl`] : [system]
-  const packages = targets.map((target) => `@embed/client-${target}`)
-  const files = targets.map((target) => join(__dirname, `embed-client.${target}.node`))
-  let found
-  for (const name of [...files, ...packages.map((name) => `${name}/embed-client.node`)]) {
-    let file
-    try {
-      file = require.resolve(name)
-    } catch {
-      continue
-    }
-    try {
-      return require(file)
-    } catch (error) {
-      found = { file, cause: error }
-    }
-  }
-  const message = found
-    ? `@embed/client: ${found.file}: cannot be loaded (${found.cause.message}); ` +
-      'install the package again on this system, or run `npm run build` in a clone of it'
-    : `@embed/client: the package ${packages.join(' or ')} is not there, nor is ${files.join(' or ')}; ` +
-      'run `npm install` again on this system and without `--omit=optional`, or, in a clone, `npm run build`'
-  throw Object.assign(new Error(message, { cause: found?.cause }), { code: 'EMBED_ADDON_MISSING' })
-}
+const { load } = require('./load.js')
 
 const addon = load()
 

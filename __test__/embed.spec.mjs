@@ -118,7 +118,8 @@ function modelNamed(name) {
   assert.ok(at > 0)
   bytes.write(name.padEnd(old.length), at)
   const folder = mkdtempSync(join(tmpdir(), 'embed-model-'))
-  after(() => rmSync(folder, { recursive: true, force: true }))
+  // When the workers have gone that have it mapped: Windows removes none before.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const path = join(folder, 'model.gguf')
   writeFileSync(path, bytes)
   return path

@@ -258,7 +258,7 @@ test('EMBED_PROTOCOL: something else listens', { skip: process.platform === 'win
 
 test('EMBED_ADDON_MISSING: the package was not built', async () => {
   const folder = mkdtempSync(`${runtime}-unbuilt-`)
-  copyFileSync(join(root, 'index.js'), join(folder, 'index.js'))
+  for (const file of ['index.js', 'load.js']) copyFileSync(join(root, file), join(folder, file))
   try {
     const error = await rejection(import(pathToFileURL(join(folder, 'index.js')).href))
     assert.equal(error.code, 'EMBED_ADDON_MISSING')

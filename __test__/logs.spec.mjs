@@ -4,14 +4,15 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 
-import { assertGood, node, useRuntime } from './support/runtime.mjs'
+import { assertGood, freshRuntime, node, useRuntime } from './support/runtime.mjs'
 
-useRuntime()
+const runtime = useRuntime()
 
 const dir = mkdtempSync(join(tmpdir(), 'embed-logs-'))
-after(() => rmSync(dir, { recursive: true, force: true }))
+// When the worker has gone that writes there.
+process.once('exit', () => rmSync(dir, { recursive: true, force: true }))
 
 /** Stands in the texts, and in nothing else. */
 const SECRET = 'Xanadu'
@@ -51,7 +52,7 @@ test('EMBED_LOG alone logs to stderr', async () => {
 test('with EMBED_LOG_FILE both processes log to one file and give a request one name', async () => {
   // Relative: the worker runs in another directory.
   // A runtime directory of its own, so that the worker is one that has this environment.
-  const env = { EMBED_LOG: 'trace', EMBED_LOG_FILE: 'embed.log', EMBED_RUNTIME_DIR: join(dir, 'run') }
+  const env = { EMBED_LOG: 'trace', EMBED_LOG_FILE: 'embed.log', EMBED_RUNTIME_DIR: freshRuntime(runtime, 'logs') }
   const end = await node(source, { env, cwd: dir })
   assertGood(end)
   assert.deepEqual({ stdout: end.stdout, stderr: end.stderr }, { stdout: '', stderr: '' })

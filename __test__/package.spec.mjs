@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 
 import { addonPath, worker } from '../scripts/build.mjs'
-import { install } from '../scripts/install.mjs'
+import { bareEnvironment, install, PROGRAM } from '../scripts/install.mjs'
 import { packageName, packMain, packPlatform, PLATFORMS, thisPlatform } from '../scripts/pack.mjs'
 import { assertGood, nothingLeft, root, useRuntime } from './support/runtime.mjs'
 
@@ -32,27 +32,31 @@ after(async () => {
 
 /** Runs a program in a folder where no Rust is on the PATH, and nothing of this clone in the environment. */
 function node(source, { cwd = project, env = {} } = {}) {
-  const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_|CARGO|RUST)/i.test(name)))
-  const path = process.platform === 'win32' ? process.env.SystemRoot : '/usr/bin:/bin'
-  return spawnSync(process.execPath, ['--eval', source], { cwd, encoding: 'utf8', env: { ...own, PATH: path, ...env } })
+  return spawnSync(process.execPath, ['--eval', source], { cwd, encoding: 'utf8', env: { ...bareEnvironment(), ...env } })
 }
 
-const EMBED = "require('@embed/client').embed('The quick brown fox').then((v) => console.log(v.length), ({ code, message }) => console.log(code, message))"
+/** The vector that a user's program has printed. */
+function vectorOf(end) {
+  assertGood({ code: end.status, ...end })
+  const vector = JSON.parse(end.stdout)
+  assert.equal(vector.length, 384)
+  return vector
+}
 
 /** What a program says that loads the package. */
 const LOAD = "try { require('@embed/client'); console.log('loaded') } catch ({ code, message }) { console.log(code, message) }"
 
 test('two tarballs are all that a project needs', () => {
-  const end = node(EMBED)
-  assertGood({ code: end.status, ...end })
-  assert.equal(end.stdout.trim(), '384')
+  vectorOf(node(PROGRAM))
 })
 
 test('they hold what they need and nothing else, and run nothing when they are installed', () => {
   const scope = join(project, 'node_modules', '@embed')
   assert.deepEqual(readdirSync(scope).sort(), ['client', `client-${platform}`])
   assert.deepEqual(readdirSync(join(scope, `client-${platform}`)).sort(), ['LICENSE', 'README.md', 'bin', 'embed-client.node', 'package.json'])
-  assert.deepEqual(readdirSync(join(scope, 'client')).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.ts', 'index.js', 'models', 'package.json'])
+  assert.deepEqual(readdirSync(join(scope, 'client')).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.ts', 'index.js', 'load.js', 'models', 'package.json'])
+  assert.deepEqual(readdirSync(join(scope, 'client', 'models')).sort(), ['LICENSE', 'README.md', 'SHA256SUMS', 'all-MiniLM-L6-v2.Q8_0.gguf'])
+  assert.equal(readdirSync(join(scope, `client-${platform}`, 'bin')).length, 1)
   const manifests = readdirSync(scope).map((name) => JSON.parse(readFileSync(join(scope, name, 'package.json'), 'utf8')))
   for (const { name, version, scripts, dependencies } of manifests) {
     assert.equal(version, manifests[0].version, name)
@@ -60,13 +64,31 @@ test('they hold what they need and nothing else, and run nothing when they are i
   }
   const [main, own] = manifests
   assert.deepEqual(main.optionalDependencies, Object.fromEntries(Object.keys(PLATFORMS).map((each) => [packageName(each), main.version])))
-  assert.deepEqual([own.os, own.cpu], [PLATFORMS[platform].os, PLATFORMS[platform].cpu])
+  const { os, cpu, libc } = PLATFORMS[platform]
+  assert.deepEqual([own.os, own.cpu, own.libc], [os, cpu, libc])
+  assert.deepEqual([main.os, main.cpu, main.libc, main.private, main.files], [undefined, undefined, undefined, undefined, undefined])
+  assert.deepEqual(own.engines, main.engines)
+})
+
+test('a platform is asked of a system in the words of npm', () => {
+  for (const [platform, { os, cpu, libc }] of Object.entries(PLATFORMS)) {
+    const words = { gnu: 'glibc', musl: 'musl' }
+    const [system, processor, library] = platform.split('-')
+    assert.deepEqual({ os, cpu, libc }, { os: [system], cpu: [processor], libc: library && [words[library]] }, platform)
+  }
+})
+
+test('a clone cannot be published, nor under another version than its crates', () => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  assert.equal(manifest.private, true, 'it has the binaries of one system, and names no other')
+  const [, version] = /^version = "(.*)"$/m.exec(readFileSync(join(root, 'Cargo.toml'), 'utf8'))
+  assert.equal(manifest.version, version)
 })
 
 test('without the package of the platform, the error names it and says what to do', () => {
   const other = install(join(folder, 'without'), [tarballs[0]])
   const end = node(LOAD, { cwd: other })
-  assert.match(end.stdout, new RegExp(`^EMBED_ADDON_MISSING .*@embed/client-${process.platform}-${process.arch}.* is not there.*npm install`))
+  assert.match(end.stdout, new RegExp(`^EMBED_ADDON_MISSING .*@embed/client-${platform} is not there.*npm install`))
 })
 
 test('an addon that does not load says why', () => {
@@ -79,8 +101,9 @@ test('an addon that does not load says why', () => {
 })
 
 test('EMBED_WORKER_PATH goes before the package', () => {
-  const end = node(EMBED, { env: { EMBED_WORKER_PATH: join(folder, 'no-such-worker'), EMBED_RUNTIME_DIR: `${runtime}-path` } })
-  assert.match(end.stdout, /^EMBED_WORKER_UNAVAILABLE .*no-such-worker/)
+  const end = node(PROGRAM, { env: { EMBED_WORKER_PATH: join(folder, 'no-such-worker'), EMBED_RUNTIME_DIR: `${runtime}-path` } })
+  assert.equal(end.status, 1)
+  assert.match(end.stderr, /no-such-worker[\s\S]*code: 'EMBED_WORKER_UNAVAILABLE'/)
 })
 
 test("the worker's own command finds the model of the package beside it", () => {
@@ -102,7 +125,5 @@ test("in Electron's archive, worker and model are those that lie unpacked beside
     renameSync(join(packed, inside), join(unpacked, inside))
   }
   assert.ok(!existsSync(join(packed, 'node_modules', '@embed', `client-${platform}`, 'bin')))
-  const end = node(EMBED, { cwd: packed })
-  assertGood({ code: end.status, ...end })
-  assert.equal(end.stdout.trim(), '384')
+  assert.deepEqual(vectorOf(node(PROGRAM, { cwd: packed })), vectorOf(node(PROGRAM)))
 })

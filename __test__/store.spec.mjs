@@ -35,7 +35,7 @@ before(async () => {
   })
   await new Promise((resolve) => hub.listen(0, '127.0.0.1', resolve))
   process.env.HF_ENDPOINT = `http://127.0.0.1:${hub.address().port}`
-  for (const name of ['HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'HF_HUB_OFFLINE', 'HTTP_PROXY', 'http_proxy']) {
+  for (const name of ['HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'HF_HUB_OFFLINE', 'HTTP_PROXY', 'http_proxy', 'ALL_PROXY', 'all_proxy']) {
     delete process.env[name]
   }
 })

@@ -50,6 +50,14 @@ export function artifactsOf(messages) {
     .filter((message) => message.reason === 'compiler-artifact')
 }
 
+/** The files of worker and addon among what cargo has made. */
+export function productsOf(artifacts) {
+  const program = artifacts.find(({ target, profile }) => target.name === 'embed-worker' && target.kind.includes('bin') && !profile.test)
+  const library = artifacts.find(({ target }) => target.kind.includes('cdylib'))
+  const isLibrary = (file) => /\.(so|dylib|dll)$/.test(file)
+  return { worker: program?.executable, addon: library?.filenames.find(isLibrary) }
+}
+
 /** Compiles what has changed and puts the two files in place. Well under a second if nothing has. */
 export function build() {
   const args = ['build', '--release', '--package', 'embed-worker', '--package', 'napi-client']
@@ -58,12 +66,9 @@ export function build() {
     maxBuffer: 1 << 28
   })
   // Cargo says where it put them: CARGO_TARGET_DIR, --target and configuration are its affair.
-  const artifacts = artifactsOf(messages)
-  const executable = artifacts.find(({ target }) => target.name === 'embed-worker' && target.kind.includes('bin'))
-  const library = artifacts.find(({ target }) => target.kind.includes('cdylib'))
-  const isLibrary = (file) => /\.(so|dylib|dll)$/.test(file)
-  place(executable.executable, worker)
-  place(library.filenames.find(isLibrary), addonPath())
+  const products = productsOf(artifactsOf(messages))
+  place(products.worker, worker)
+  place(products.addon, addonPath())
 }
 
 /** Windows' own: what stops a process in tests, where no signal does. */

@@ -11,10 +11,11 @@ positions stretched four times, linearly and by YaRN (with which the file then h
 Needs numpy.
 """
 import json
-import struct
 import sys
 
 import numpy as np
+
+from gguf_file import ARRAY, BOOL, F32, I32, STRING, U32, write
 
 HIDDEN, BLOCKS, HEADS, KEYS, WIDTH, INNER, CONTEXT = 32, 2, 2, 1, 16, 64, 128
 BASE, EPSILON = 100.0, 1e-5
@@ -22,7 +23,6 @@ FACTOR, ORIGINAL, BETA_FAST, BETA_SLOW = 4.0, 64, 32.0, 1.0
 PIECES = ["the", "he", "in", "er", "an", "on", "▁t", "▁a", "▁the", "ing", "▁s", "▁w", "re", "▁an", "▁and", "query",
           "qu", "er", "ry", "que", "▁q", "▁query", "▁in", "at", "▁at", "st", "▁st", "est", "test", "te", "▁te", "▁test"]
 LENGTHS = [1, 2, 7, 33, 64, 128]
-U32, F32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 
 
 def vocabulary():
@@ -31,36 +31,6 @@ def vocabulary():
     letters = ["▁"] + list("etaoinshrdlcumwfgypbvkxjqzT.,")
     pieces = list(dict.fromkeys(PIECES)) + letters
     return tokens + [(piece, 1, -float(rank)) for rank, piece in enumerate(pieces)]
-
-
-def string(text):
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def value(kind, data):
-    if kind == STRING:
-        return string(data)
-    if kind == ARRAY:
-        element, items = data
-        return struct.pack("<IQ", element, len(items)) + b"".join(value(element, item) for item in items)
-    return struct.pack({U32: "<I", F32: "<f", BOOL: "<?", 5: "<i"}[kind], data)
-
-
-def write(path, keys, tensors):
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
-    for name, kind, data in keys:
-        head += string(name) + struct.pack("<I", kind) + value(kind, data)
-    body = b""
-    for name, values in tensors.items():
-        body += b"\0" * (-len(body) % 32)
-        kind = 0 if values.dtype == np.float32 else 1
-        head += string(name) + struct.pack("<I", values.ndim)
-        head += b"".join(struct.pack("<Q", size) for size in values.shape[::-1])
-        head += struct.pack("<IQ", kind, len(body))
-        body += values.tobytes()
-    with open(path, "wb") as file:
-        file.write(head + b"\0" * (-len(head) % 32) + body)
 
 
 def frequencies(scaling):
@@ -132,7 +102,7 @@ def main(model, out):
         (tokenizer + "model", STRING, "llama"), (tokenizer + "pre", STRING, "default"),
         (tokenizer + "tokens", ARRAY, (STRING, [token for token, _, _ in tokens])),
         (tokenizer + "scores", ARRAY, (F32, [score for _, _, score in tokens])),
-        (tokenizer + "token_type", ARRAY, (5, [kind for _, kind, _ in tokens])),
+        (tokenizer + "token_type", ARRAY, (I32, [kind for _, kind, _ in tokens])),
         (tokenizer + "bos_token_id", U32, 1), (tokenizer + "eos_token_id", U32, 2),
         (tokenizer + "unknown_token_id", U32, 0), (tokenizer + "add_bos_token", BOOL, True),
     ], weights)

@@ -1,9 +1,10 @@
 // Makes the packages that are published, as tarballs.
 //
-//   node scripts/pack.mjs                                  main and this system's, from what `npm run build` has built
-//   node scripts/pack.mjs main                             only that without a platform
-//   node scripts/pack.mjs win32-x64 --addon F --worker F   a platform's, from these two files
-//   … --out FOLDER                                         where they are put; default: dist
+//   node scripts/pack.mjs                                     main and this system's, from what `npm run build` has built
+//   node scripts/pack.mjs main                                only that without a platform
+//   node scripts/pack.mjs linux-arm64-gnu                     a platform's; on Debian 12 also another system's, which is built
+//   node scripts/pack.mjs darwin-arm64 --addon F --worker F   a platform's, from these two files
+//   … --out FOLDER                                            where they are put; default: dist
 //
 // `@embed/client` holds JavaScript, types and model, and names a package for each platform as an optional dependency:
 // npm installs the one that fits. Such a package holds addon and worker and nothing else. None has an install script.
@@ -30,8 +31,9 @@ export const PLATFORMS = {
   'win32-arm64': { os: ['win32'], cpu: ['arm64'] }
 }
 
-/** Files of the package without a platform. */
-const MAIN_FILES = ['index.js', 'index.d.ts', 'README.md', 'CHANGELOG.md', 'LICENSE', 'models']
+/** Files of the package without a platform; of the models, what others may have put beside them is not. */
+const MODEL_FILES = ['all-MiniLM-L6-v2.Q8_0.gguf', 'LICENSE', 'README.md', 'SHA256SUMS']
+const MAIN_FILES = ['index.js', 'load.js', 'index.d.ts', 'README.md', 'CHANGELOG.md', 'LICENSE', ...MODEL_FILES.map((file) => join('models', file))]
 
 const manifest = () => JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
@@ -43,7 +45,8 @@ export const thisPlatform = () => /\.([^.]+)\.node$/.exec(basename(addonPath()))
 
 /** The package without a platform; gives the tarball. */
 export function packMain(out) {
-  const { scripts, files, ...rest } = manifest()
+  // A clone is private, so that nobody publishes it with the binaries of one system in it.
+  const { private: _, scripts, files, ...rest } = manifest()
   const optionalDependencies = Object.fromEntries(Object.keys(PLATFORMS).map((platform) => [packageName(platform), rest.version]))
   return pack(out, (folder) => {
     for (const file of MAIN_FILES) cpSync(join(root, file), join(folder, file), { recursive: true })
@@ -119,10 +122,18 @@ async function main() {
       build()
       tarballs.push(packPlatform(what, { addon: addonPath(), worker }, out))
     } else {
-      throw new Failure(`${what}: is not built here; name its files with --addon and --worker`)
+      tarballs.push(packPlatform(what, await buildAway(what), out))
     }
   }
   for (const tarball of tarballs) console.log(tarball)
+}
+
+/** Builds another system's worker and addon. */
+async function buildAway(platform) {
+  const { buildFor, TARGETS } = await import('./cross/targets.mjs')
+  const isDebian = process.platform === 'linux' && process.arch === 'x64' && existsSync('/etc/debian_version')
+  if (!(platform in TARGETS && isDebian)) throw new Failure(`${platform}: is not built here; name its files with --addon and --worker`)
+  return buildFor(platform)
 }
 
 function argumentsOf(args) {

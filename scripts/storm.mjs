@@ -1,7 +1,7 @@
 // Node processes under steady load while something happens to their worker every second or so.
 //
-//   node scripts/storm.mjs --trouble kill                  SIGKILL
-//   node scripts/storm.mjs --trouble stop                  SIGSTOP, never continued
+//   node scripts/storm.mjs --trouble kill                  it is killed
+//   node scripts/storm.mjs --trouble stop                  it is stopped where it stands, and never continued
 //   node scripts/storm.mjs --trouble cut                   a connection is cut in the middle of a frame
 //   node scripts/storm.mjs --trouble garbage               a client, the worker, or a stranger's connection hears garbage
 //   node scripts/storm.mjs --trouble truncate              the model's file is cut, replaced, rewritten, and restored
@@ -9,7 +9,7 @@
 //
 // Every vector is compared bit for bit with that of the same text in calm. The time to the next vector
 // goes from a blow to the first answer, in each process that it concerns, to a text asked after it.
-// The exit code is 1 if a bound is broken. All but `kill` and `none` need Unix.
+// The exit code is 1 if a bound is broken. `cut`, `garbage` and `truncate` need Unix.
 
 import { existsSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'

@@ -7,8 +7,7 @@ use ureq::http::{HeaderMap, Response, header};
 use ureq::{Agent, Body};
 
 use crate::error::{PullError, server, shown};
-
-pub use ureq::Proxy;
+use crate::proxy::Proxies;
 
 /// How long things may take, and how often they are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub struct Patience {
     pub answer: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
+    /// How many must come in that time.
+    pub stall_bytes: u64,
     /// Before the second try; twice as long before each further one.
     pub pause: Duration,
     /// Tries in a row that bring next to nothing.
@@ -29,12 +30,14 @@ pub struct Patience {
 
 impl Default for Patience {
     /// Some 15 seconds of pauses over five tries, which outlast a restart of a router or a server; a
-    /// connection over which nothing comes for 30 seconds does not come back.
+    /// connection over which nothing comes for 30 seconds does not come back, and one that brings less
+    /// than a thousand bytes a second brings no model.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
             answer: Duration::from_secs(30),
             stall: Duration::from_secs(30),
+            stall_bytes: 30_000,
             pause: Duration::from_secs(1),
             tries: 5,
             wait_max: Duration::from_secs(120),
@@ -66,12 +69,12 @@ pub(crate) enum Failure {
 }
 
 impl Client {
-    /// `is_secure`: no request goes out unencrypted, whatever a server refers to.
-    pub(crate) fn new(patience: Patience, proxy: Option<Proxy>, is_secure: bool) -> Self {
+    /// For requests that begin at `url`: what begins in secret goes on so, whatever a server refers to.
+    pub(crate) fn new(patience: Patience, proxies: &Proxies, url: &str) -> Self {
         let config = Agent::config_builder()
-            .https_only(is_secure)
+            .https_only(url.starts_with("https://"))
             .tls_config(tls())
-            .proxy(proxy)
+            .proxy(proxies.of(url))
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::Never)
             .max_redirects(REDIRECTS_MAX)
@@ -114,6 +117,27 @@ impl Client {
             }
         }
         request.call().map_err(|error| failure(url, error))
+    }
+
+    /// All of what is at `url`, if it is no more than `most` bytes of text.
+    pub(crate) fn text(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        most: u64,
+    ) -> Result<String, Failure> {
+        // All of it is short, so that there is a time for all of it.
+        let mut request =
+            self.agent.get(url).config().timeout_global(Some(self.patience.answer)).build();
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(|error| failure(url, error))?;
+        if !response.status().is_success() {
+            return Err(of_status(url, &response, self.patience));
+        }
+        let body = response.into_body().into_with_config().limit(most);
+        body.read_to_string().map_err(|error| failure(url, error))
     }
 
     /// How long to wait after `tries` tries in a row, if there is to be another one.
@@ -185,8 +209,15 @@ fn failure(url: &str, error: ureq::Error) -> Failure {
         ureq::Error::Timeout(_) => {
             Failure::Passing { reason: "does not answer".into(), wait: None }
         }
-        ureq::Error::Tls(_) | ureq::Error::TlsRequired | ureq::Error::RequireHttpsOnly(_) => {
+        ureq::Error::Tls(_) | ureq::Error::TlsRequired => {
             Failure::Final(PullError::Tls { server: server(url), reason })
+        }
+        ureq::Error::RequireHttpsOnly(_) => Failure::Final(PullError::Contradiction {
+            url: shown(url),
+            what: "refers to an address without TLS, which is not followed".into(),
+        }),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+            Failure::Final(PullError::Address { url: shown(url), reason })
         }
         other => of_platform(url, other, reason),
     }

@@ -15,6 +15,14 @@ pub enum PullError {
         /// What was asked for.
         name: String,
     },
+    /// The name is a repository's, and a repository has many files.
+    #[error("model `{repo}`: is a repository; name a file of it as {repo}:FILE{}", listed(files))]
+    NoFileNamed {
+        /// What was asked for.
+        repo: String,
+        /// Its model files, as far as the server tells.
+        files: Vec<String>,
+    },
     /// The user has said that the network is not to be used.
     #[error(
         "model `{name}`: is not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset that, or copy the file here and name its path"
@@ -46,7 +54,7 @@ pub enum PullError {
         /// What is wrong.
         reason: String,
     },
-    /// There is no such file.
+    /// There is no such repository or revision.
     #[error(
         "model `{name}`: {server} has no such {what}; `embed-worker models` lists known names, and https://huggingface.co has the files of a repository"
     )]
@@ -57,6 +65,21 @@ pub enum PullError {
         server: String,
         /// Repository, revision or file.
         what: &'static str,
+    },
+    /// There is no such file in its repository.
+    #[error(
+        "model `{name}`: {server} has no such file in that repository; name another as {repo}:FILE{}",
+        listed(files)
+    )]
+    NoSuchFile {
+        /// What was asked for.
+        name: String,
+        /// The server.
+        server: String,
+        /// `owner/name`.
+        repo: String,
+        /// The model files that it has, as far as the server tells.
+        files: Vec<String>,
     },
     /// The file is not for everybody.
     #[error(
@@ -71,6 +94,21 @@ pub enum PullError {
         status: u16,
         /// Where terms are accepted.
         page: String,
+    },
+    /// The token cannot be sent.
+    #[error(
+        "HF_TOKEN, or the file that `hf auth login` has left: has a character that no HTTP header can hold; copy the token anew from https://huggingface.co/settings/tokens"
+    )]
+    Token,
+    /// The address is none.
+    #[error(
+        "{url}: is no address ({reason}); wanted https://…; if you have not written it, check HF_ENDPOINT"
+    )]
+    Address {
+        /// What was to be asked.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The server answers with something else than the file.
     #[error("{url}: answers with HTTP {status}; try again later, or with another address")]
@@ -91,7 +129,9 @@ pub enum PullError {
         retry_after: Duration,
     },
     /// The answer has not the headers of a hub.
-    #[error("{url}: answers without {header}, so it is no hub; check HF_ENDPOINT")]
+    #[error(
+        "{url}: answers without {header}, so it is no hub; check HF_ENDPOINT, or whether this network wants you to sign in first"
+    )]
     NoHub {
         /// What was asked.
         url: String,
@@ -135,7 +175,7 @@ pub enum PullError {
         origin: &'static str,
     },
     /// The bytes are no model.
-    #[error("{url}: is no model: {reason}; nothing was stored")]
+    #[error("{url}: is no model: {reason}; nothing was stored; name the address of a GGUF file")]
     NoModel {
         /// What was asked.
         url: String,
@@ -151,7 +191,7 @@ pub enum PullError {
         missing: String,
     },
     /// The file system refuses something.
-    #[error("file `{}`: {what}: {source}", path.display())]
+    #[error("file `{}`: {what}: {source}{}", path.display(), cure(source))]
     File {
         /// Which file.
         path: PathBuf,
@@ -166,6 +206,35 @@ impl PullError {
     /// Whether the network, and not the server or the file, is to blame.
     pub fn is_of_the_network(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Tls { .. })
+    }
+}
+
+/// Files that are told in one sentence: more are for the repository's own page.
+const FILES_SHOWN: usize = 12;
+
+/// `: a, b and 3 more`, or where to look if nothing is known.
+fn listed(files: &[String]) -> String {
+    if files.is_empty() {
+        return "; https://huggingface.co shows which it has".into();
+    }
+    let shown = files[..files.len().min(FILES_SHOWN)].join(", ");
+    match files.len().saturating_sub(FILES_SHOWN) {
+        0 => format!(": it has {shown}"),
+        more => format!(": it has {shown} and {more} more"),
+    }
+}
+
+/// What to do about an error of the file system, as far as its kind tells.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; let HF_HOME (for addresses, EMBED_CACHE_DIR) name a folder that you may write to"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "; a file stands where a folder should be: move it away"
+        }
+        _ => "",
     }
 }
 

@@ -7,7 +7,8 @@
 //! ```text
 //! pull -> remote    what the hub says of the file: length, SHA-256, commit
 //!      -> body      its bytes, over as many connections as it takes
-//!      -> client    requests: patience, proxies, certificates
+//!      -> client    requests: patience, certificates
+//!      -> proxy     what the environment says of proxies
 //!      -> place     locks, renames, links
 //! ```
 
@@ -15,9 +16,11 @@ mod body;
 mod client;
 mod error;
 mod place;
+mod proxy;
 mod pull;
 mod remote;
 
-pub use client::{Patience, Proxy};
+pub use client::Patience;
 pub use error::PullError;
-pub use pull::{Check, Pulled, Puller, Watcher};
+pub use proxy::{Proxies, ProxyError};
+pub use pull::{Check, FIRST_BYTES, Pulled, Puller, Watcher};

@@ -7,10 +7,11 @@ use std::time::Duration;
 use embed_store::{HubFile, ModelName, Store};
 
 use crate::body::{Fetch, unfinished};
-use crate::client::{Client, Patience, Proxy};
-use crate::error::{PullError, shown};
+use crate::client::{Client, Failure, Patience};
+use crate::error::{PullError, server, shown};
 use crate::place;
-use crate::remote::{Remote, ask, is_sha256};
+use crate::proxy::Proxies;
+use crate::remote::{self, Remote, ask, is_sha256};
 
 /// Whoever wants to know how a download goes. Nothing need be done about any of it.
 pub trait Watcher: Debug {
@@ -30,8 +31,25 @@ pub trait Watcher: Debug {
     fn goes_without_the_hub(&self, _error: &PullError) {}
 }
 
+/// How many bytes are looked at before the others are fetched: enough to tell a model from a page.
+pub const FIRST_BYTES: usize = 16;
+
 /// What is asked of a file before it gets its name: whether it is a model, and if not, why not.
-pub type Check<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
+pub trait Check {
+    /// Whether a model may begin with these [`FIRST_BYTES`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// Why not, to be read.
+    fn begins(&self, first: &[u8]) -> Result<(), String>;
+
+    /// Whether the file is one.
+    ///
+    /// # Errors
+    ///
+    /// Why not, to be read.
+    fn is_model(&self, path: &Path) -> Result<(), String>;
+}
 
 /// A model that is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,24 +69,28 @@ pub struct Pulled {
 pub struct Puller {
     store: Store,
     token: Option<String>,
-    proxy: Option<Proxy>,
+    proxies: Proxies,
     patience: Patience,
 }
 
 impl Puller {
     /// A puller for `store`. `token` is for the hub and goes nowhere else.
-    pub fn new(
-        store: Store,
-        token: Option<String>,
-        proxy: Option<Proxy>,
-        patience: Patience,
-    ) -> Self {
-        Self { store, token, proxy, patience }
+    pub fn new(store: Store, token: Option<String>, proxies: Proxies, patience: Patience) -> Self {
+        Self { store, token, proxies, patience }
     }
 
-    /// For requests that begin at `url`: what begins in secret goes on so.
     fn client(&self, url: &str) -> Client {
-        Client::new(self.patience, self.proxy.clone(), url.starts_with("https://"))
+        Client::new(self.patience, &self.proxies, url)
+    }
+
+    /// What the hub is told of who asks.
+    fn token(&self) -> Result<Option<&str>, PullError> {
+        match self.token.as_deref() {
+            Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(PullError::Token)
+            }
+            token => Ok(token),
+        }
     }
 
     /// Makes sure that a model is here and whole; `sha256` is what its digest must be, if the caller
@@ -81,15 +103,41 @@ impl Puller {
         &self,
         name: &ModelName,
         sha256: Option<&str>,
-        check: Check<'_>,
+        check: &dyn Check,
         watcher: &dyn Watcher,
     ) -> Result<Pulled, PullError> {
         match name {
             ModelName::Hub(file) => self.pull_hub(file, sha256, check, watcher),
             ModelName::Url(url) => self.pull_url(url, sha256, check, watcher),
+            ModelName::File(path) if !path.exists() => Err(self.of_path(&name.to_string())),
             ModelName::File(_) | ModelName::Shipped => {
                 Err(PullError::NothingToFetch { name: name.to_string() })
             }
+        }
+    }
+
+    /// A path that leads nowhere may be a repository of which no file was named.
+    fn of_path(&self, name: &str) -> PullError {
+        let nothing = || PullError::NothingToFetch { name: name.into() };
+        let Some(Ok(HubFile { repo, revision, .. })) = HubFile::parse(&format!("{name}:a.gguf"))
+        else {
+            return nothing();
+        };
+        if self.store.offline {
+            return nothing();
+        }
+        let files = self.token().map_err(Failure::Final).and_then(|token| {
+            let client = self.client(&self.store.endpoint);
+            remote::files(&client, &self.store, &repo, &revision, token)
+        });
+        match files {
+            Ok(files) => PullError::NoFileNamed { repo, files },
+            Err(Failure::Final(PullError::Status { status: 401 | 404, .. })) => {
+                let server = server(&self.store.endpoint);
+                PullError::NotFound { name: repo, server, what: "repository" }
+            }
+            Err(Failure::Final(error)) => error,
+            Err(Failure::Passing { .. }) => nothing(),
         }
     }
 
@@ -97,7 +145,7 @@ impl Puller {
         &self,
         file: &HubFile,
         sha256: Option<&str>,
-        check: Check<'_>,
+        check: &dyn Check,
         watcher: &dyn Watcher,
     ) -> Result<Pulled, PullError> {
         let name = ModelName::Hub(file.clone());
@@ -106,7 +154,7 @@ impl Puller {
             return here().unwrap_or(Err(PullError::Offline { name: file.to_string() }));
         }
         let client = self.client(&self.store.endpoint);
-        let remote = match ask(&client, &self.store, file, self.token.as_deref(), watcher) {
+        let remote = match ask(&client, &self.store, file, self.token()?, watcher) {
             Ok(remote) => remote,
             Err(error) if error.is_of_the_network() => {
                 let Some(Ok(here)) = here() else { return Err(error) };
@@ -120,23 +168,44 @@ impl Puller {
         {
             return Err(digest(&remote.url, found, wanted, "the caller"));
         }
+        // Both are the same if the hub tells one.
+        let wanted = remote.sha256().map(|sha256| (sha256, "the hub"));
+        let wanted = wanted.or(sha256.map(|sha256| (sha256, "the caller")));
         let blob = self.store.blob(file, &remote.etag);
-        let _lock = place::lock(&self.store.lock(file, &remote.etag), watcher)?;
-        let whole = self.whole(&blob, remote.bytes, remote.sha256(), check, watcher)?;
-        let (bytes, found, fetched) = match whole {
+        let path = self.store.snapshot(file, &remote.commit);
+        let leads = || {
+            path.canonicalize().is_ok_and(|path| blob.canonicalize().is_ok_and(|blob| path == blob))
+        };
+        let whole = || {
+            let sha256 = wanted.map(|(sha256, _)| sha256);
+            self.whole(&blob, remote.bytes, sha256, check, watcher)
+        };
+        let _lock = match place::lock(&self.store.lock(file, &remote.etag), watcher) {
+            Ok(lock) => lock,
+            Err(error) => {
+                // A cache that somebody else has filled, and that nobody may write to, is as good.
+                return match whole()? {
+                    Some((bytes, sha256)) if leads() => {
+                        Ok(Pulled { path, bytes, sha256, fetched: false })
+                    }
+                    _ => Err(error),
+                };
+            }
+        };
+        let (bytes, found, fetched) = match whole()? {
             Some((bytes, sha256)) => (bytes, sha256, false),
             None => {
-                let (bytes, sha256) = self.fetch_hub(&client, &remote, &blob, check, watcher)?;
+                let (bytes, sha256) =
+                    self.fetch_hub(&client, &remote, wanted, &blob, check, watcher)?;
                 (bytes, sha256, true)
             }
         };
-        let path = self.store.snapshot(file, &remote.commit);
-        let leads = |path: &Path| Some(path.canonicalize().ok()? == blob.canonicalize().ok()?);
-        if leads(&path) != Some(true) {
+        if !leads() {
             // From its folder up to the commit's, to `snapshots`, and to the repository's.
             place::link(&blob, &path, file.file.split('/').count() + 1)?;
         }
-        if !embed_store::is_commit(&file.revision) {
+        let is_noted = || self.store.commit(file).as_deref() == Some(remote.commit.as_str());
+        if !embed_store::is_commit(&file.revision) && !is_noted() {
             place::write(&self.store.reference(file), &remote.commit)?;
         }
         Ok(Pulled { path, bytes, sha256: found, fetched })
@@ -148,7 +217,7 @@ impl Puller {
         path: &Path,
         bytes: Option<u64>,
         sha256: Option<&str>,
-        check: Check<'_>,
+        check: &dyn Check,
         watcher: &dyn Watcher,
     ) -> Result<Option<(u64, String)>, PullError> {
         let Ok(metadata) = path.metadata() else { return Ok(None) };
@@ -156,7 +225,7 @@ impl Puller {
         if bytes.is_none_or(|bytes| bytes == length) {
             let found = place::sha256_of(path, watcher)?;
             if sha256.is_none_or(|wanted| wanted.eq_ignore_ascii_case(&found))
-                && check(path).is_ok()
+                && check.is_model(path).is_ok()
             {
                 return Ok(Some((length, found)));
             }
@@ -169,27 +238,29 @@ impl Puller {
         &self,
         client: &Client,
         remote: &Remote,
+        wanted: Option<(&str, &'static str)>,
         blob: &Path,
-        check: Check<'_>,
+        check: &dyn Check,
         watcher: &dyn Watcher,
     ) -> Result<(u64, String), PullError> {
         let fetch = Fetch {
             client,
             url: &remote.url,
-            token: self.token.as_deref(),
+            token: self.token()?,
             bytes: remote.bytes,
             is_content_addressed: remote.sha256().is_some(),
             unfinished: unfinished(blob),
+            check,
             watcher,
         };
-        finish(&fetch, blob, remote.sha256(), "the hub", check)
+        finish(&fetch, blob, wanted)
     }
 
     fn pull_url(
         &self,
         url: &str,
         sha256: Option<&str>,
-        check: Check<'_>,
+        check: &dyn Check,
         watcher: &dyn Watcher,
     ) -> Result<Pulled, PullError> {
         let path = self.store.download(url).ok_or(PullError::NoPlace)?;
@@ -214,27 +285,27 @@ impl Puller {
             bytes: None,
             is_content_addressed: false,
             unfinished: unfinished(&path),
+            check,
             watcher,
         };
-        let (bytes, found) = finish(&fetch, &path, sha256, "the caller", check)?;
+        let wanted = sha256.map(|sha256| (sha256, "the caller"));
+        let (bytes, found) = finish(&fetch, &path, wanted)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         place::write(&sidecar, &format!("{found}  {name}\n"))?;
         Ok(Pulled { path, bytes, sha256: found, fetched: true })
     }
 }
 
-/// Fetches, checks, and gives the file its name. What was gone on with may have been of another file:
-/// if the digest is wrong then, all is fetched once more.
+/// Fetches, checks, and gives the file its name. `wanted` is its digest, and who says so. What was gone on
+/// with may have been of another file: if the digest is wrong then, all is fetched once more.
 fn finish(
     fetch: &Fetch<'_>,
     path: &Path,
-    sha256: Option<&str>,
-    origin: &'static str,
-    check: Check<'_>,
+    wanted: Option<(&str, &'static str)>,
 ) -> Result<(u64, String), PullError> {
     loop {
         let fetched = fetch.run()?;
-        if let Some(wanted) = sha256
+        if let Some((wanted, origin)) = wanted
             && !wanted.eq_ignore_ascii_case(&fetched.sha256)
         {
             fetch.forget();
@@ -244,7 +315,7 @@ fn finish(
             }
             return Err(digest(fetch.url, &fetched.sha256, wanted, origin));
         }
-        if let Err(reason) = check(&fetch.unfinished) {
+        if let Err(reason) = fetch.check.is_model(&fetch.unfinished) {
             fetch.forget();
             return Err(PullError::NoModel { url: shown(fetch.url), reason });
         }
@@ -258,7 +329,7 @@ fn finish(
 fn here(
     path: PathBuf,
     sha256: Option<&str>,
-    check: Check<'_>,
+    check: &dyn Check,
     watcher: &dyn Watcher,
 ) -> Result<Pulled, PullError> {
     let real = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -273,7 +344,7 @@ fn here(
             return Err(digest(&shown, &found, wanted, origin));
         }
     }
-    check(&path).map_err(|reason| PullError::NoModel { url: shown, reason })?;
+    check.is_model(&path).map_err(|reason| PullError::NoModel { url: shown, reason })?;
     let bytes = path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
     Ok(Pulled { path, bytes, sha256: found, fetched: false })
 }

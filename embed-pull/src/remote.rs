@@ -1,6 +1,7 @@
 //! What the hub says of a file before it is fetched.
 
 use embed_store::{HubFile, Store, is_commit};
+use serde::Deserialize;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, header};
 
@@ -10,6 +11,9 @@ use crate::pull::Watcher;
 
 /// Redirects within the hub, as for a repository that was renamed.
 const MOVES_MAX: usize = 5;
+
+/// Bytes of what a hub says of a whole repository: some thousand files.
+const REPOSITORY_BYTES_MAX: u64 = 4 << 20;
 
 /// A file of the hub's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ fn ask_once(
         if status.is_success() || status.is_redirection() {
             return remote(&url, file, &response).map_err(Failure::Final);
         }
-        return Err(refusal(client, file, &url, &response));
+        return Err(refusal(client, store, file, token, &url, &response));
     }
     Err(Failure::Final(PullError::Contradiction {
         url: shown(first),
@@ -122,7 +126,49 @@ fn remote(url: &str, file: &HubFile, response: &Response<Body>) -> Result<Remote
     Ok(Remote { url: url.into(), etag, bytes, commit })
 }
 
-fn refusal(client: &Client, file: &HubFile, url: &str, response: &Response<Body>) -> Failure {
+/// What a hub says of a repository.
+#[derive(Deserialize)]
+struct Repository {
+    siblings: Vec<Sibling>,
+}
+
+/// A file of a repository.
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+/// The model files of a repository, those that can be named first.
+pub(crate) fn files(
+    client: &Client,
+    store: &Store,
+    repo: &str,
+    revision: &str,
+    token: Option<&str>,
+) -> Result<Vec<String>, Failure> {
+    let url = format!("{}/api/models/{repo}/revision/{revision}", store.endpoint);
+    let text = client.text(&url, token, REPOSITORY_BYTES_MAX)?;
+    let found: Repository = serde_json::from_str(&text).map_err(|_| {
+        Failure::Final(PullError::NoHub { url: shown(&url), header: "a list of files" })
+    })?;
+    let files = found.siblings.into_iter().map(|sibling| sibling.rfilename);
+    // They are shown to a person: what cannot be named is left out.
+    let mut files: Vec<String> = files
+        .filter(|file| file.to_ascii_lowercase().ends_with(".gguf"))
+        .filter(|file| matches!(HubFile::parse(&format!("{repo}:{file}")), Some(Ok(_))))
+        .collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn refusal(
+    client: &Client,
+    store: &Store,
+    file: &HubFile,
+    token: Option<&str>,
+    url: &str,
+    response: &Response<Body>,
+) -> Failure {
     let (name, server) = (file.to_string(), server(url));
     let code = text(response.headers(), "x-error-code").unwrap_or_default();
     match (response.status().as_u16(), code.as_str()) {
@@ -132,7 +178,12 @@ fn refusal(client: &Client, file: &HubFile, url: &str, response: &Response<Body>
         (404, "RevisionNotFound") => {
             Failure::Final(PullError::NotFound { name, server, what: "revision" })
         }
-        (404, _) => Failure::Final(PullError::NotFound { name, server, what: "file" }),
+        (404, _) => {
+            let HubFile { repo, revision, .. } = file;
+            // A list would help, and nothing depends on it.
+            let files = files(client, store, repo, revision, token).unwrap_or_default();
+            Failure::Final(PullError::NoSuchFile { name, server, repo: repo.clone(), files })
+        }
         (status @ (401 | 403), _) => {
             let page = format!("{server}/{}", file.repo);
             Failure::Final(PullError::Forbidden { name, server, status, page })

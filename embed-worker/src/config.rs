@@ -107,6 +107,13 @@ pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the body of a request may take from the first byte to the last.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How much of a body is read and forgotten after it was refused, and for how long: enough for a client
+/// that has sent all of a large request before it looks at the answer.
+pub const HTTP_REFUSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// See [`HTTP_REFUSED_BYTES_MAX`].
+pub const HTTP_REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a client may read nothing of an answer that waits for it.
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 import { worker } from '../build.mjs'
-import { signal, workers } from '../processes.mjs'
+import { signal, suspend, workers } from '../processes.mjs'
 import { now, pause } from './clock.mjs'
 import { garbage } from './garbage.mjs'
 import { relayExecutable } from './relay.mjs'
@@ -32,8 +32,8 @@ const pick = (list, random) => list[Math.floor(random() * list.length)]
  */
 export const TROUBLES = {
   none: () => ({ env: {}, blow: async () => undefined, end: async () => {} }),
-  kill: (run) => signals(run, 'SIGKILL'),
-  stop: (run) => signals(run, 'SIGSTOP'),
+  kill: (run) => struck(run, 'killed', (pid) => signal(pid, 'SIGKILL')),
+  stop: (run) => struck(run, 'stopped', suspend),
   cut: (run) => relayed(run, ({ order }) => [order('cut', 'client'), order('cut', 'worker')]),
   garbage: (run) => relayed(run, ({ order }) => [order('garbage', 'client'), order('garbage', 'worker'), () => strange(run)]),
   truncate: ({ model, random }) => {
@@ -49,11 +49,11 @@ export const TROUBLES = {
   }
 }
 
-/** Those that can be had without Unix's signals, sockets, and files that may be changed while they are mapped. */
-export const EVERYWHERE = ['none', 'kill']
+/** Those that can be had without Unix's sockets, and files that may be changed while they are mapped. */
+export const EVERYWHERE = ['none', 'kill', 'stop']
 
-/** A worker that has not been hit yet gets the signal. */
-function signals({ runtime, random }, name) {
+/** A worker that has not been hit yet is hit; `strike(pid)` says whether it was there. */
+function struck({ runtime, random }, what, strike) {
   const hit = new Set()
   const blow = async (pids) => {
     const victims = workers(runtime).filter((pid) => !hit.has(pid))
@@ -61,7 +61,7 @@ function signals({ runtime, random }, name) {
     const victim = pick(victims, random)
     hit.add(victim)
     const at = now()
-    return signal(victim, name) ? { at, what: name, pids } : undefined
+    return strike(victim) ? { at, what, pids } : undefined
   }
   // One that nobody replaced would stay for ever.
   const end = async () => hit.forEach((pid) => signal(pid, 'SIGKILL'))

@@ -3,7 +3,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-import { artifactsOf, Failure, root } from '../build.mjs'
+import { artifactsOf, Failure, productsOf, root } from '../build.mjs'
 import { cargo, targetDirectory, TRIPLE } from './toolchain.mjs'
 
 /** Where Windows' node.exe finds what Linux's finds beside it, under another name. */
@@ -29,19 +29,20 @@ export function build() {
   const args = ['build', '--target', TRIPLE, '--workspace', '--lib', '--bins', '--tests', '--examples']
   const messages = cargo([...args, ...PROFILE, '--message-format', 'json-render-diagnostics'], {
     stdio: ['ignore', 'pipe', 2],
-    maxBuffer: 1 << 28
+    maxBuffer: 1 << 28,
+    // Debug symbols of the tests take gigabytes and nobody reads them here.
+    env: { CARGO_PROFILE_DEV_DEBUG: '0' }
   })
   const artifacts = artifactsOf(messages)
   const tests = artifacts
     .filter(({ profile, executable }) => profile.test && executable)
     .map(({ package_id: id, target, executable }) => ({ crate: crateOf(id), name: target.name, executable }))
-  const bin = artifacts.find(({ target, profile }) => target.name === 'embed-worker' && target.kind.includes('bin') && !profile.test)
-  const library = artifacts.find(({ target }) => target.kind.includes('cdylib'))
+  const products = productsOf(artifacts)
   const suspend = artifacts.find(({ target }) => target.kind.includes('example') && target.name === 'suspend')
   writeFileSync(LIST, JSON.stringify(tests))
-  place(bin.executable, worker)
+  place(products.worker, worker)
   place(suspend.executable, join(root, 'bin', 'suspend.exe'))
-  place(library.filenames.find((file) => file.endsWith('.dll')), addon)
+  place(products.addon, addon)
 }
 
 /** `path+file:///a/embed-client#0.1.0`, or `…/a/folder#embed-client@0.1.0`. */

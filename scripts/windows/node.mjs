@@ -21,20 +21,25 @@ export function testNode(names) {
     if (leftOut.some(([test]) => test === 'all')) continue
     const skips = leftOut.map(([test]) => `--test-skip-pattern=/^${escape(test)}/`)
     console.error(`windows: ${spec}`)
+    const begun = Date.now()
     try {
       node(['--test', `--test-timeout=${TIMEOUT_MS}`, ...skips, windowsPath(join(root, '__test__', spec))])
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       failed.push(spec)
     }
+    console.error(`windows: ${spec}: ${Math.round((Date.now() - begun) / 1000)} s`)
   }
   if (failed.length > 0) throw new Failure(`windows: tests failed: ${failed.join(', ')}`)
 }
 
 const escape = (text) => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 
-/** Runs node.exe and shows what it says; gives its standard output. It cannot write to a pipe of Linux, only to a file. */
-export function node(args, { cwd = root, env } = {}) {
+/**
+ * Runs node.exe and shows what it says, its standard output only unless `quiet`; gives its standard output. It cannot
+ * write to a pipe of Linux, only to a file.
+ */
+export function node(args, { cwd = root, env, quiet = false } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'embed-windows-'))
   const [stdout, stderr] = ['stdout', 'stderr'].map((name) => join(folder, name))
   const [out, err] = [stdout, stderr].map((file) => openSync(file, 'w'))
@@ -44,7 +49,7 @@ export function node(args, { cwd = root, env } = {}) {
   } finally {
     closeSync(out)
     closeSync(err)
-    process.stderr.write(readFileSync(stdout, 'utf8') + readFileSync(stderr, 'utf8'))
+    process.stderr.write((quiet ? '' : readFileSync(stdout, 'utf8')) + readFileSync(stderr, 'utf8'))
     rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -1,29 +1,22 @@
 // What a Debian 12 machine needs to build for Windows and to run what it has built: a cross compiler, Rust's
 // standard library for it, Wine, and Windows' own node.exe.
 //
-// The standard library and node.exe lie in one folder outside of the clone, so that a fresh clone does not begin
-// from nothing: EMBED_WINDOWS_CACHE, else `embed-client-windows` under XDG_CACHE_HOME or ~/.cache. Wine's own files
-// lie in target/windows, so that two clones do not meet, and whatever runs there can be ended.
+// What is made once lies in the cache of debian.mjs. Wine's own files lie in target/windows, so that two clones do
+// not meet, and whatever runs there can be ended.
 
-import { execFileSync, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { Failure, root, run } from '../build.mjs'
+import { root, run } from '../build.mjs'
+import { buildLibrary, cacheFolder, cargo as cargoFor, installPackages, once } from '../debian.mjs'
 
 export const TRIPLE = 'x86_64-pc-windows-gnu'
 
 /** The newest that Wine 8 runs: Node 24 reserves memory in a way that it lacks. */
 const NODE_VERSION = '22.22.2'
 
-const PACKAGES = ['rustc-web', 'cargo-web', 'rust-web-src', 'gcc-mingw-w64-x86-64-win32', 'wine64']
-
-/** Debian's own: the standard library must be built by the compiler, and from the sources, of one version. */
-const CARGO = '/usr/bin/cargo'
-const RUSTC = '/usr/bin/rustc'
-const LIBRARY = '/usr/lib/rustlib/src/rust/library'
+const PACKAGES = ['gcc-mingw-w64-x86-64-win32', 'wine64']
 
 /** How long a worker may take to leave after the last test: its idle time, and some. */
 const LEAVE_MS = 20_000
@@ -46,89 +39,27 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE place, SIZE_T length) {
 }
 `
 
-const cacheHome = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
-const cache = process.env.EMBED_WINDOWS_CACHE || join(cacheHome, 'embed-client-windows')
-
 /** Where cargo builds for Windows. */
 export const targetDirectory = join(root, 'target', 'windows')
 
 /** Wine's C: drive and registry. */
 const prefix = join(targetDirectory, 'wine')
 
-const nodeFolder = join(cache, `node-${NODE_VERSION}`)
+const nodeFolder = cacheFolder('node-win32-x64', NODE_VERSION)
 
 /** Windows' node.exe. */
 export const nodeExe = join(nodeFolder, 'node.exe')
 
 /** Installs and builds what is missing. */
 export function setUp() {
-  installPackages()
-  once(sysroot(), buildLibrary)
+  installPackages(PACKAGES)
+  buildLibrary(TRIPLE)
   once(shims(), buildShims)
   once(nodeFolder, fetchNode)
   once(prefix, makePrefix)
 }
 
-function installPackages() {
-  const installed = (name) => existsSync(`/var/lib/dpkg/info/${name}.list`) || existsSync(`/var/lib/dpkg/info/${name}:amd64.list`)
-  if (PACKAGES.every(installed)) return
-  if (!existsSync('/usr/bin/apt-get')) throw new Failure('windows: needs Debian 12 or a system like it')
-  const asRoot = process.getuid() === 0 ? [] : ['sudo']
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  const apt = (...args) => {
-    const [program, ...rest] = [...asRoot, 'apt-get', '-qq', ...args]
-    run(program, rest, { env })
-  }
-  console.error('windows: installing the compiler and Wine')
-  apt('update')
-  apt('install', '-y', '--no-install-recommends', ...PACKAGES)
-}
-
-function compilerVersion() {
-  return execFileSync(RUSTC, ['--version'], { encoding: 'utf8' })
-}
-
-/** Lets `make` fill a folder, unless it has been filled. */
-function once(folder, make) {
-  const mark = join(folder, 'complete')
-  if (existsSync(mark)) return
-  console.error(`windows: making ${folder}`)
-  rmSync(folder, { recursive: true, force: true })
-  mkdirSync(folder, { recursive: true })
-  make(folder)
-  writeFileSync(mark, '')
-}
-
-/** A folder of the cache for what is made from `source`: of another one it is another. */
-function cacheFolder(name, source) {
-  return join(cache, `${name}-${createHash('sha256').update(source).digest('hex').slice(0, 12)}`)
-}
-
-const sysroot = () => cacheFolder('library', compilerVersion())
-const shims = () => cacheFolder('shims', RANDOM_DLL)
-
-/** Rust's standard library for Windows, which Debian has for 32 bits only. */
-function buildLibrary(folder) {
-  const empty = mkdtempSync(join(tmpdir(), 'embed-windows-'))
-  try {
-    mkdirSync(join(empty, 'src'))
-    writeFileSync(join(empty, 'src', 'lib.rs'), '')
-    writeFileSync(join(empty, 'Cargo.toml'), '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n')
-    const target = join(empty, 'target')
-    // Cargo builds a standard library only for those who ask for what is unstable.
-    const env = { ...toolsEnvironment(), RUSTC_BOOTSTRAP: '1', CARGO_HOME: join(empty, 'home'), CARGO_TARGET_DIR: target }
-    const sources = ['source.crates-io.replace-with="vendored"', `source.vendored.directory="${LIBRARY}/vendor"`]
-    run(CARGO, ['build', '--quiet', '--offline', '--release', '--target', TRIPLE, '-Zbuild-std=std,panic_unwind,panic_abort,test', ...sources.flatMap((source) => ['--config', source])], { cwd: empty, env })
-    const built = join(target, TRIPLE, 'release', 'deps')
-    const libraries = join(folder, 'lib', 'rustlib', TRIPLE, 'lib')
-    mkdirSync(libraries, { recursive: true })
-    for (const file of readdirSync(built)) {
-      if (file.endsWith('.rlib') && !file.startsWith('libempty')) copyFileSync(join(built, file), join(libraries, file))
-    }
-  } finally {
-    rmSync(empty, { recursive: true, force: true })
-  }
-}
+const shims = () => cacheFolder('shims-win32', RANDOM_DLL)
 
 function buildShims(folder) {
   const compile = (name, source, ...libraries) => {
@@ -155,27 +86,10 @@ function fetchNode(folder) {
   rmSync(join(folder, archive))
 }
 
-/** An environment without what would turn a build for Windows into another. */
-function toolsEnvironment() {
-  const { RUSTFLAGS, RUSTUP_TOOLCHAIN, CARGO, ...env } = process.env
-  // Debian's compiler, whatever rustup has put before it.
-  return { ...env, PATH: `/usr/bin:${env.PATH}` }
-}
-
 /** Runs cargo for Windows; programs that it runs, run under Wine. */
 export function cargo(args, options = {}) {
-  const upper = TRIPLE.toUpperCase().replaceAll('-', '_')
-  const env = {
-    ...wineEnvironment(toolsEnvironment()),
-    CARGO_TARGET_DIR: targetDirectory,
-    [`CARGO_TARGET_${upper}_RUSTFLAGS`]: `--sysroot=${sysroot()}`,
-    [`CARGO_TARGET_${upper}_RUNNER`]: WINE,
-    // Debug symbols of the tests take gigabytes and nobody reads them here.
-    CARGO_PROFILE_DEV_DEBUG: '0',
-    LIBNODE_PATH: shims(),
-    ...options.env
-  }
-  return run(CARGO, args, { ...options, env })
+  const env = { ...wineEnvironment({}), LIBNODE_PATH: shims(), ...options.env }
+  return cargoFor(TRIPLE, args, { targetDirectory, runner: WINE, ...options, env })
 }
 
 function wineEnvironment(env = process.env) {

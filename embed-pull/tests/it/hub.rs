@@ -3,11 +3,11 @@
 use std::fs;
 use std::sync::{Arc, Barrier};
 
-use embed_pull::PullError;
+use embed_pull::{Proxies, PullError};
 use embed_store::{ModelName, Store};
 
 use crate::server::whole;
-use crate::support::{COMMIT, Notes, PATIENCE, TOKEN, World, check, contents, sha256};
+use crate::support::{COMMIT, Gguf, Notes, PATIENCE, TOKEN, World, contents, sha256};
 
 fn good_world() -> (World, Arc<Vec<u8>>) {
     let contents = contents();
@@ -118,7 +118,7 @@ fn of_two_who_want_a_file_at_once_one_fetches_it() {
 #[test]
 fn a_repository_that_was_renamed_is_followed() {
     let (world, contents) = good_world();
-    let pulled = world.puller().pull(&world.of("old"), None, &check, &Notes::default());
+    let pulled = world.puller().pull(&world.of("old"), None, &Gguf, &Notes::default());
     let pulled = pulled.expect("the hub says where it is");
     assert_eq!(fs::read(&pulled.path).expect("a file"), *contents);
 }
@@ -127,15 +127,16 @@ fn a_repository_that_was_renamed_is_followed() {
 fn what_the_hub_refuses_is_told_with_its_cure() {
     let (world, _) = good_world();
     let pull = |name: ModelName| {
-        let pulled = world.puller().pull(&name, None, &check, &Notes::default());
+        let pulled = world.puller().pull(&name, None, &Gguf, &Notes::default());
         pulled.expect_err("refused").to_string()
     };
     for (owner, wanted) in [
         ("gated", &["HF_TOKEN", "accept", "/gated/b"][..]),
         ("none", &["has no such repository", "embed-worker models"]),
-        ("other", &["has no such file"]),
+        ("other", &["has no such file", "other/b:FILE", "huggingface.co shows"]),
+        ("listed", &["has no such file", "listed/b:FILE: it has d/g.Q8_0.gguf, f16.gguf"]),
         ("loop", &["refers to another place"]),
-        ("portal", &["no hub", "HF_ENDPOINT"]),
+        ("portal", &["no hub", "HF_ENDPOINT", "sign in"]),
     ] {
         let error = pull(world.of(owner));
         for word in wanted {
@@ -143,15 +144,96 @@ fn what_the_hub_refuses_is_told_with_its_cure() {
         }
     }
     assert!(world.network.asked("GET").is_empty());
-    let file = pull(ModelName::File("f.gguf".into()));
-    assert!(file.contains("nothing to fetch"), "{file}");
+    for (name, wanted) in [
+        ("f.gguf", "nothing to fetch"),
+        ("listed/b", "is a repository; name a file of it as listed/b:FILE: it has d/g.Q8_0.gguf"),
+        ("nobody/b", "has no such repository"),
+        ("a/b/c", "nothing to fetch"),
+    ] {
+        let error = pull(ModelName::File(name.into()));
+        assert!(error.contains(wanted), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_digest_that_only_the_caller_knows_is_demanded_as_well() {
+    let (world, contents) = good_world();
+    // The hub calls a small file by something that is no SHA-256.
+    let name = world.of("small");
+    let pull = |sha256: &str| world.puller().pull(&name, Some(sha256), &Gguf, &Notes::default());
+    let error = pull(&"ab".repeat(32)).expect_err("another file").to_string();
+    assert!(error.contains(&sha256(&contents)) && error.contains("the caller says"), "{error}");
+    assert_eq!(world.store.find(&name), None);
+    let pulled = pull(&sha256(&contents)).expect("the right one");
+    assert_eq!(fs::read(&pulled.path).expect("a file"), *contents);
+    let again = pull(&"ab".repeat(32)).expect_err("it is here, and another file");
+    assert!(matches!(again, PullError::Digest { .. }), "{again}");
+    assert_eq!(fs::read(&pulled.path).expect("still there"), *contents);
+}
+
+#[test]
+fn a_token_that_no_header_can_hold_is_told_and_not_shown() {
+    let (world, _) = good_world();
+    let name = ModelName::Hub(world.file.clone());
+    for token in ["hf_two\nlines", "hf_gänsefuß", "hf blank"] {
+        let pulled = world.puller_with(token).pull(&name, None, &Gguf, &Notes::default());
+        let error = pulled.expect_err("no request can have it").to_string();
+        assert!(error.starts_with("HF_TOKEN") && !error.contains("hf_"), "{error}");
+    }
+    assert!(world.hub.asked("HEAD").is_empty());
+}
+
+/// Whether this process is root, whom no mode of a file keeps out.
+#[cfg(unix)]
+fn may_write_anywhere(folder: &std::path::Path) -> bool {
+    fs::write(folder.join("try"), "").is_ok()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_may_not_be_written_to_is_told_with_its_cure() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (world, _) = good_world();
+    let hub = world.folder().join("hub");
+    fs::create_dir(&hub).expect("ours");
+    fs::set_permissions(&hub, fs::Permissions::from_mode(0o500)).expect("ours");
+    if may_write_anywhere(&hub) {
+        return;
+    }
+    let error = world.pull().expect_err("nothing can be kept").to_string();
+    assert!(error.contains("Permission denied") && error.contains("HF_HOME"), "{error}");
+    fs::set_permissions(&hub, fs::Permissions::from_mode(0o700)).expect("ours");
+}
+
+#[test]
+fn a_file_where_a_folder_should_be_is_told_with_its_cure() {
+    let (world, _) = good_world();
+    fs::write(world.folder().join("hub"), "a file").expect("ours");
+    let error = world.pull().expect_err("nothing can be kept").to_string();
+    assert!(error.contains("a file stands where a folder should be"), "{error}");
+}
+
+#[test]
+fn a_cache_in_which_nothing_can_be_locked_is_as_good_if_the_file_is_whole() {
+    let (world, contents) = good_world();
+    let pulled = world.pull().expect("a good hub");
+    // As in an image whose layers nobody may write to: no lock can be made.
+    let locks = world.folder().join("hub/.locks");
+    fs::remove_dir_all(&locks).expect("ours");
+    fs::write(&locks, "").expect("ours");
+    let again = world.pull().expect("it is whole");
+    assert_eq!((again.fetched, &again.path), (false, &pulled.path));
+    fs::write(world.blobs().join(sha256(&contents)), "GGUF, damaged").expect("ours");
+    let error = world.pull().expect_err("it is damaged, and nothing can be kept").to_string();
+    assert!(error.contains(".locks"), "{error}");
 }
 
 #[test]
 fn a_digest_that_the_caller_knows_is_demanded() {
     let (world, contents) = good_world();
     let name = ModelName::Hub(world.file.clone());
-    let pull = |sha256: &str| world.puller().pull(&name, Some(sha256), &check, &Notes::default());
+    let pull = |sha256: &str| world.puller().pull(&name, Some(sha256), &Gguf, &Notes::default());
     let error = pull(&"ab".repeat(32)).expect_err("another file").to_string();
     assert!(error.contains(&sha256(&contents)) && error.contains("the caller says"), "{error}");
     assert!(world.network.asked("GET").is_empty(), "known before a byte was fetched");
@@ -168,7 +250,8 @@ fn without_the_network_what_is_here_is_taken_if_it_is_whole() {
     let endpoint = format!("http://{}", nobody.expect("a port"));
     let pull = |offline: bool, notes: &Notes| {
         let store = Store { endpoint: endpoint.clone(), offline, ..world.store.clone() };
-        embed_pull::Puller::new(store, None, None, PATIENCE).pull(&name, None, &check, notes)
+        embed_pull::Puller::new(store, None, Proxies::default(), PATIENCE)
+            .pull(&name, None, &Gguf, notes)
     };
     let error = pull(false, &Notes::default()).expect_err("nothing is here");
     assert!(matches!(error, PullError::Unreachable { .. }), "{error:?}");

@@ -1,15 +1,16 @@
 //! A hub with one file, the network that its bytes come from, and a store to fetch it to.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use embed_pull::{Patience, PullError, Pulled, Puller, Watcher};
+use embed_pull::{Check, Patience, Proxies, PullError, Pulled, Puller, Watcher};
 use embed_store::{HubFile, ModelName, Store};
 use sha2::{Digest as _, Sha256};
 
-use crate::server::{Request, Server, empty, head};
+use crate::server::{Request, Server, empty, head, whole};
 
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(crate) const TOKEN: &str = "hf_secret";
@@ -22,6 +23,7 @@ pub(crate) const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(10),
     answer: Duration::from_secs(10),
     stall: Duration::from_millis(500),
+    stall_bytes: 1_000,
     pause: Duration::from_millis(5),
     tries: 4,
     wait_max: Duration::from_secs(10),
@@ -38,9 +40,21 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(crate) fn check(path: &Path) -> Result<(), String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    if bytes.starts_with(b"GGUF") { Ok(()) } else { Err("does not begin with GGUF".into()) }
+/// A model is what begins with four letters, and does not end with the word `broken`.
+pub(crate) struct Gguf;
+
+impl Check for Gguf {
+    fn begins(&self, first: &[u8]) -> Result<(), String> {
+        if first.starts_with(b"GGUF") { Ok(()) } else { Err("does not begin with GGUF".into()) }
+    }
+
+    fn is_model(&self, path: &Path) -> Result<(), String> {
+        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+        if bytes.ends_with(b"broken") {
+            return Err("is broken".into());
+        }
+        self.begins(&bytes)
+    }
 }
 
 /// Where the bytes come from: what is to be done about the request of this number.
@@ -70,6 +84,7 @@ impl World {
             "ETag: \"of the redirect\"".into(),
             "Content-Length: 0".into(),
         ];
+        let sent = contents.to_vec();
         let hub = Server::start(Box::new(move |request, stream| match request.path.as_str() {
             "/a/b/resolve/main/d/f.gguf" => head(stream, "302 Found", &headers),
             "/old/b/resolve/main/d/f.gguf" => {
@@ -87,6 +102,24 @@ impl World {
                 empty(stream, "302 Found", &[itself]);
             }
             "/portal/b/resolve/main/d/f.gguf" => empty(stream, "200 OK", &[]),
+            "/small/b/resolve/main/d/f.gguf" => {
+                // What a hub calls a file that is kept in git itself.
+                let etag = "ETag: \"0123456789abcdef0123456789abcdef01234567\"";
+                if request.method == "HEAD" {
+                    return head(
+                        stream,
+                        "200 OK",
+                        &[etag.into(), format!("X-Repo-Commit: {COMMIT}")],
+                    );
+                }
+                whole(request, stream, &sent, &[etag]);
+            }
+            "/api/models/listed/b/revision/main" => {
+                let files = r#"{"siblings":[{"rfilename":"f16.gguf"},{"rfilename":"README.md"},
+                    {"rfilename":"../x.gguf"},{"rfilename":"d/g.Q8_0.gguf","size":1}],"sha":"x"}"#;
+                head(stream, "200 OK", &[format!("Content-Length: {}", files.len())]);
+                let _ = stream.write_all(files.as_bytes());
+            }
             _ => empty(stream, "404 Not Found", &["X-Error-Code: EntryNotFound"]),
         }));
         let folder = tempfile::tempdir().expect("a folder");
@@ -102,7 +135,11 @@ impl World {
     }
 
     pub(crate) fn puller(&self) -> Puller {
-        Puller::new(self.store.clone(), Some(TOKEN.into()), None, PATIENCE)
+        self.puller_with(TOKEN)
+    }
+
+    pub(crate) fn puller_with(&self, token: &str) -> Puller {
+        Puller::new(self.store.clone(), Some(token.into()), Proxies::default(), PATIENCE)
     }
 
     pub(crate) fn pull(&self) -> Result<Pulled, PullError> {
@@ -110,7 +147,7 @@ impl World {
     }
 
     pub(crate) fn pull_watched(&self, notes: &Notes) -> Result<Pulled, PullError> {
-        self.puller().pull(&ModelName::Hub(self.file.clone()), None, &check, notes)
+        self.puller().pull(&ModelName::Hub(self.file.clone()), None, &Gguf, notes)
     }
 
     pub(crate) fn of(&self, owner: &str) -> ModelName {

@@ -28,6 +28,10 @@ const ROUNDS_TIME: Duration = Duration::from_millis(400);
 const BULK_TEXT_TOKENS: usize = 64;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker bench
+  embed-worker bench nomic-embed-text-v1.5 --threads 1 --tokens 12 --tokens 256")]
 pub(super) struct BenchArgs {
     /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
     #[arg(env = "EMBED_MODEL", value_name = "MODEL")]

@@ -7,13 +7,17 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use embed_protocol::Task;
+use embed_protocol::{TEXT_BYTES_MAX, Task};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{ComputeArgs, failed, model_path};
+use super::lines::{Lines, too_long};
+use super::{ComputeArgs, complain, failed, model_path};
 use crate::batch::Failure;
 use crate::engine::{Engine, TokenBatch, Tokenized, check_dimensions};
+
+/// Lines that wait for a batch to fill: failures fill none, and there may be a million of them.
+const WAITING_MAX: usize = 4096;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,10 +25,10 @@ Examples:
   embed-worker embed 'one text' 'another text'
   embed-worker embed --file texts.txt > vectors.jsonl
   git log --format=%s | embed-worker embed --truncate | jq -c '[.index, .tokens]'
-  embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 'search_document: a text'
+  embed-worker embed --dimensions 256 --model nomic-embed-text-v1.5 --task document 'a text'
 
 A line is {\"index\": …, \"tokens\": …, \"truncated\": …, \"vector\": […]}, or has an \"error\" with a
-code and a message; then the exit code is 1 in the end.")]
+code and a message; then the exit code is 1 in the end. An empty line is a text, too.")]
 pub(super) struct EmbedArgs {
     /// The texts; without any, and without --file, each line of standard input is one
     texts: Vec<String>,
@@ -102,19 +106,26 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<ExitCode> {
             Some(path) => {
                 Box::new(File::open(path).with_context(|| format!("file `{}`", path.display()))?)
             }
-            None => Box::new(std::io::stdin().lock()),
-        };
-        let mut input = BufReader::new(input);
-        let mut line = String::new();
-        for index in 0.. {
-            line.clear();
-            if input.read_line(&mut line).with_context(|| format!("text {index}"))? == 0 {
-                break;
+            None => {
+                let input = std::io::stdin();
+                if input.is_terminal() {
+                    let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
+                    complain(&format!("each line that you type is a text; {end} ends"));
+                }
+                Box::new(input.lock())
             }
-            let text = line.strip_suffix('\n').unwrap_or(&line);
-            writer.add(index, text.strip_suffix('\r').unwrap_or(text))?;
+        };
+        let mut lines = Lines::new(BufReader::new(input));
+        for index in 0.. {
+            let line =
+                lines.next_text().with_context(|| format!("text {index}: cannot be read"))?;
+            match line {
+                Some(Ok(text)) => writer.add(index, text)?,
+                Some(Err(failure)) => writer.fail(index, failure)?,
+                None => break,
+            }
             // Who writes one text and waits for its vector shall not wait for a batch to fill.
-            if input.buffer().is_empty() {
+            if lines.is_drained() {
                 writer.flush()?;
             }
         }
@@ -137,9 +148,30 @@ fn progress(args: &EmbedArgs) -> anyhow::Result<ProgressBar> {
         return Ok(ProgressBar::no_length().with_style(style));
     };
     let file = File::open(path).with_context(|| format!("file `{}`", path.display()))?;
-    let texts = BufReader::new(file).split(b'\n').count();
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        // What comes from a pipe can be read once only.
+        let style = ProgressStyle::with_template("{pos} texts, {per_sec}")?;
+        return Ok(ProgressBar::no_length().with_style(style));
+    }
+    let texts = line_ends(file)?;
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts, {per_sec}, {eta} left")?;
     Ok(ProgressBar::new(texts as u64).with_style(style))
+}
+
+/// How many lines end in a file, however long they are.
+fn line_ends(file: File) -> std::io::Result<usize> {
+    let mut file = BufReader::new(file);
+    let (mut ends, mut last) = (0, b'\n');
+    loop {
+        let read = file.fill_buf()?;
+        let Some(&end) = read.last() else { break };
+        ends += read.iter().filter(|&&byte| byte == b'\n').count();
+        last = end;
+        let used = read.len();
+        file.consume(used);
+    }
+    // The last one need not.
+    Ok(ends + usize::from(last != b'\n'))
 }
 
 /// Collects texts to batches and writes their lines in order.
@@ -157,7 +189,20 @@ struct Writer<'a, W: Write> {
 }
 
 impl<W: Write> Writer<'_, W> {
+    /// A text that was none; its line comes in its turn.
+    fn fail(&mut self, index: usize, failure: Failure) -> anyhow::Result<()> {
+        self.wait(index, Err(failure))
+    }
+
+    fn wait(&mut self, index: usize, text: Result<Tokenized, Failure>) -> anyhow::Result<()> {
+        self.waiting.push((index, text));
+        if self.waiting.len() < WAITING_MAX { Ok(()) } else { self.flush() }
+    }
+
     fn add(&mut self, index: usize, text: &str) -> anyhow::Result<()> {
+        if text.len() > TEXT_BYTES_MAX {
+            return self.fail(index, too_long(text.len()));
+        }
         self.ids.clear();
         let tokenized = self
             .engine
@@ -170,8 +215,7 @@ impl<W: Write> Writer<'_, W> {
             }
             self.batch.push(self.ids.ids());
         }
-        self.waiting.push((index, tokenized.map_err(|error| Failure::from(&error))));
-        Ok(())
+        self.wait(index, tokenized.map_err(|error| Failure::from(&error)))
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {

@@ -16,6 +16,11 @@ use crate::gguf::GgufFile;
 use crate::model::published::{Cuts, Known};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker info model.gguf
+  embed-worker info nomic-embed-text-v1.5
+  embed-worker info --json | jq .fingerprint")]
 pub(super) struct InfoArgs {
     /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
     #[arg(env = "EMBED_MODEL", value_name = "MODEL")]

@@ -5,6 +5,7 @@
 mod bench;
 mod embed;
 mod info;
+mod lines;
 mod model_path;
 mod models;
 mod ps;
@@ -43,7 +44,7 @@ Examples:
   embed-worker embed 'one text' 'another text' | jq -c '.vector[:3]'
   embed-worker embed --file texts.txt > vectors.jsonl
   embed-worker pull nomic-embed-text-v1.5
-  embed-worker embed --model nomic-embed-text-v1.5 'search_query: how is memory counted?'
+  embed-worker embed --model nomic-embed-text-v1.5 --task query 'how is memory counted?'
   embed-worker serve --http 8080
   embed-worker stats
 
@@ -150,10 +151,11 @@ pub fn run() -> ExitCode {
 
 /// Whether whoever read our output has had enough, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let kinds = error.chain().filter_map(|cause| {
+        let of_json = || cause.downcast_ref::<serde_json::Error>()?.io_error_kind();
+        cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or_else(of_json)
+    });
+    kinds.into_iter().any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 /// A sentence for a person, on standard error.

@@ -59,7 +59,7 @@ fn file(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// The model that ships, looked for above the executable: that lies in `bin` of the package or of the
 /// package for this platform beside it, or somewhere under `target` of its sources.
-fn shipped() -> anyhow::Result<PathBuf> {
+pub(super) fn shipped() -> anyhow::Result<PathBuf> {
     let executable = std::env::current_exe().context("this program's own path is not known")?;
     executable
         .ancestors()

@@ -11,6 +11,10 @@ use super::table;
 use super::workers::{Answer, Health, Which, Worker, ask};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker ps
+  embed-worker ps --json | jq -c .")]
 pub(super) struct PsArgs {
     /// Write JSON
     #[arg(long)]

@@ -13,6 +13,13 @@ use super::workers::{Answer, Health, NO_SUCH_WORKER, Which, Worker, ask};
 use crate::server::prometheus::{self, Scraped};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker stats
+  embed-worker stats --model nomic-embed-text-v1.5
+  embed-worker stats --prometheus > /var/lib/node_exporter/embed.prom
+
+The exit code is 1 if a worker does not answer, and 3 if the one that was named does not run.")]
 pub(super) struct StatsArgs {
     #[command(flatten)]
     which: Which,

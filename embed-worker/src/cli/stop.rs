@@ -26,6 +26,13 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker stop --all
+  embed-worker stop --model nomic-embed-text-v1.5
+  embed-worker stop --pid 4711 --force
+
+The exit code is 3 if the worker that was named does not run.")]
 #[command(group(ArgGroup::new("whom").required(true).args(["model", "pid", "all"])))]
 pub(super) struct StopArgs {
     #[command(flatten)]

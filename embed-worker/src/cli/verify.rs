@@ -19,6 +19,13 @@ use crate::kernels::Kernels;
 const BAD_TENSORS_TOLD: usize = 20;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  embed-worker verify model.gguf
+  embed-worker verify nomic-embed-text-v1.5 --json | jq .sha256
+  embed-worker verify model.gguf --sha256 0123…
+
+The exit code is 1 if the file is not sound.")]
 pub(super) struct VerifyArgs {
     /// The model: a GGUF file, or a name as `pull` takes it [default: the one that ships with the package]
     #[arg(env = "EMBED_MODEL", value_name = "MODEL")]

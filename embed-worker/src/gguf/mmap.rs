@@ -107,6 +107,25 @@ impl Slice {
         }
     }
 
+    /// Enters the range, which is about to be used for the first time, in this process's page tables.
+    /// The system may do so or not.
+    pub fn enter(&self) {
+        #[cfg(target_os = "linux")]
+        if let Map::Mapped { map, .. } = &*self.map {
+            let len = self.end - self.start;
+            let _ = map.advise_range(memmap2::Advice::PopulateRead, self.start, len);
+        }
+    }
+
+    /// The range in pieces of `bytes` bytes, the last of which may have fewer.
+    pub(super) fn pieces(&self, bytes: usize) -> impl Iterator<Item = Self> {
+        (self.start..self.end).step_by(bytes).map(move |start| Self {
+            map: Arc::clone(&self.map),
+            start,
+            end: self.end.min(start + bytes),
+        })
+    }
+
     /// Where the range starts in the file.
     pub fn offset(&self) -> usize {
         self.start

@@ -36,7 +36,7 @@ use reader::Reader;
 use tensor::TensorTable;
 
 /// The first four bytes of every GGUF file.
-const MAGIC: [u8; 4] = *b"GGUF";
+pub const MAGIC: [u8; 4] = *b"GGUF";
 
 /// Versions with 64-bit counts; their layout is the same.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;

@@ -82,13 +82,13 @@ impl Kernels {
         });
     }
 
-    /// Norms each head of the queries of some tokens by the first of `norms`, and of the keys by the
-    /// second.
+    /// Norms the queries of some tokens by the first of `norms`, and the keys by the second: each head by
+    /// itself, or as many heads together as the norm has weights for.
     ///
     /// # Shapes
     ///
-    /// `qkv` is `[tokens, row_width]` of `heads`, the norms' weights are `[width]`.
-    pub fn norm_heads(
+    /// `qkv` is `[tokens, row_width]` of `heads`, the norms' weights are `[n * width]`.
+    pub fn norm_keys(
         self,
         workspace: &mut Workspace,
         qkv: &mut [f32],
@@ -399,7 +399,7 @@ mod tests {
             let mut x = [3.0, 3.0, 0.0, -8.0, 5.0, 5.0, 7.0, 7.0];
             let norm = |weight| Norm { centred: false, weight, bias: None, epsilon: 0.0 };
             let norms = [&norm(&[1.0, 2.0]), &norm(&[4.0, 1.0])];
-            kernels.norm_heads(&mut workspace, &mut x, heads, norms);
+            kernels.norm_keys(&mut workspace, &mut x, heads, norms);
             let wanted = [1.0, 2.0, 0.0, -2.0 * 2.0_f32.sqrt(), 4.0, 1.0, 7.0, 7.0];
             let near = x.iter().zip(&wanted).all(|(x, wanted)| (x - wanted).abs() < 1e-6);
             assert!(near, "{isa}: {x:?}");

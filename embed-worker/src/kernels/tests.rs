@@ -502,7 +502,7 @@ fn attention_norms_and_rotations_give_the_laws_bits() {
                     bias: None,
                     epsilon: 1e-6,
                 };
-                kernels.norm_heads(&mut workspace, &mut qkv, heads, [&head, &head]);
+                kernels.norm_keys(&mut workspace, &mut qkv, heads, [&head, &head]);
                 kernels.rope(&mut workspace, &mut qkv, heads, (&angles, &angles));
                 let (rows, stride, before) = (qkv.as_slice(), heads.row_width(), hidden);
                 let queries = Queries { rows, stride, first: 0 };

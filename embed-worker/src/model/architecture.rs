@@ -46,11 +46,24 @@ pub enum NormKind {
     Rms,
 }
 
+/// What norms queries and keys before they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyNorms {
+    /// Nothing.
+    None,
+    /// One norm for each head of queries, and one for each of keys.
+    OfHeads,
+    /// One norm for all queries of a token and one for all of its keys, in a file that has them.
+    OfAllIfAny,
+}
+
 /// Where the norms of attention and of the feed-forward layer stand, `f` being either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norms {
     /// `x = norm(x + f(x))`
     After,
+    /// The same; in a file that has `attn_norm_2`, `x = norm_2(x + norm(x + f(x)))` for attention.
+    AfterOnceOrTwice,
     /// `x = x + f(norm(x))`, and one norm after the last layer.
     Before,
     /// `x = x + norm(f(norm(x)))`, and one norm after the last layer.
@@ -83,7 +96,8 @@ pub enum Gate {
     None,
     /// `activation(gate(x)) * up(x)`.
     Own,
-    /// The same, where the rows of `gate` stand before those of `up` in `ffn_up.weight`.
+    /// The same, where the rows of `gate` stand before those of `up` in `ffn_up.weight`, or after them
+    /// in a file that norms all queries and keys ([`KeyNorms::OfAllIfAny`]).
     InUp,
     /// Nothing; but in every so manieth layer a router chooses a few of several such layers for each
     /// token (`moe_every_n_layers`, `expert_count`, `expert_used_count`).
@@ -123,8 +137,8 @@ pub struct Architecture {
     pub positions: Positions,
     /// Who sees whom.
     pub sight: Sight,
-    /// Whether each head's queries and keys are normed before they are rotated.
-    pub head_norms: bool,
+    /// What norms queries and keys.
+    pub key_norms: KeyNorms,
     /// Which norm all are.
     pub norm: NormKind,
     /// Where they stand.
@@ -146,7 +160,7 @@ const BERT: Architecture = Architecture {
     input: Input::TypedAndNormed,
     positions: Positions::Learned,
     sight: Sight::All,
-    head_norms: false,
+    key_norms: KeyNorms::None,
     norm: NormKind::Layer,
     norms: Norms::After,
     activation: Activation::Gelu,
@@ -160,7 +174,7 @@ const QWEN2: Architecture = Architecture {
     input: Input::Plain,
     positions: ROPE,
     sight: Sight::Back,
-    head_norms: false,
+    key_norms: KeyNorms::None,
     norm: NormKind::Rms,
     norms: Norms::Before,
     activation: Activation::Silu,
@@ -182,8 +196,15 @@ pub const ARCHITECTURES: [Architecture; 9] = [
     },
     // nomic-embed-text v2.
     Architecture { name: "nomic-bert-moe", positions: ROPE, gate: Gate::NoneWithExperts, ..BERT },
-    // jina-embeddings-v2.
-    Architecture { name: "jina-bert-v2", positions: Positions::Alibi, gate: Gate::InUp, ..BERT },
+    // jina-embeddings-v2; that for code has more norms than those for text.
+    Architecture {
+        name: "jina-bert-v2",
+        positions: Positions::Alibi,
+        key_norms: KeyNorms::OfAllIfAny,
+        norms: Norms::AfterOnceOrTwice,
+        gate: Gate::InUp,
+        ..BERT
+    },
     // ModernBERT, gte-modernbert, granite-embedding R2.
     Architecture {
         name: "modern-bert",
@@ -198,7 +219,7 @@ pub const ARCHITECTURES: [Architecture; 9] = [
     // nomic-embed-code, gte-Qwen2.
     QWEN2,
     // Qwen3-Embedding.
-    Architecture { name: "qwen3", head_norms: true, ..QWEN2 },
+    Architecture { name: "qwen3", key_norms: KeyNorms::OfHeads, ..QWEN2 },
     // Llama, and Mistral under its name: e5-mistral, SFR-Embedding, Linq-Embed. The converter has put
     // the rows of queries and keys in another order than its neighbours have.
     Architecture {
@@ -211,7 +232,7 @@ pub const ARCHITECTURES: [Architecture; 9] = [
         name: "gemma-embedding",
         input: Input::Scaled,
         sight: Sight::Alternating { local_base: 10_000.0, period: 6, first: false },
-        head_norms: true,
+        key_norms: KeyNorms::OfHeads,
         norms: Norms::Around,
         activation: Activation::GeluTanh,
         pooling: Pooling::Mean,

@@ -3,16 +3,21 @@
 //! Names follow `src/llama-arch.cpp` of llama.cpp; GGUF lists the fastest dimension first, so a
 //! matrix of `rows` outputs and `cols` inputs has the dimensions `[cols, rows]`.
 
-use super::architecture::{Gate, Input, NormKind, Norms, Positions};
+use super::architecture::{Gate, Input, KeyNorms, NormKind, Norms, Positions};
 use super::error::ModelError;
 use super::hyper::Hyperparameters;
 use super::weights::{Block, BlockNorms, FeedForward, Linear, Norm, Table, Weights, read_row};
 use crate::gguf::{GgufFile, Tensor};
 use crate::kernels::{DType, Kernels};
 
-/// Parts of layers that some variant of an architecture has and that would change every vector.
-const UNKNOWN_PARTS: [&str; 4] =
-    ["attn_norm_2.weight", "attn_sinks.weight", "attn_q_norm.weight", "attn_k_norm.weight"];
+/// Norms of queries and of keys.
+const KEY_NORMS: [&str; 2] = ["attn_q_norm", "attn_k_norm"];
+
+/// A second norm after attention.
+const SECOND_NORM: &str = "attn_norm_2";
+
+/// Other parts of layers that some variant of an architecture has and that would change every vector.
+const UNKNOWN_PARTS: [&str; 1] = ["attn_sinks"];
 
 /// Tensors of some variants that stretch rotations pair by pair.
 const UNKNOWN_TENSORS: [&str; 3] =
@@ -63,7 +68,7 @@ impl Weights {
             blocks.push(find.block(block)?);
         }
         let output_norm = match parts.norms {
-            Norms::After => None,
+            Norms::After | Norms::AfterOnceOrTwice => None,
             Norms::Before | Norms::Around => Some(find.norm("output_norm", hidden)?),
         };
         let dense_heads = match hyper.head_inner {
@@ -96,11 +101,12 @@ impl Find<'_> {
     fn block(&self, block: usize) -> Result<Block, ModelError> {
         let Hyperparameters { hidden, heads, architecture: parts, .. } = *self.hyper;
         let name = |part: &str| format!("blk.{block}.{part}");
-        let unknown = if parts.head_norms { &UNKNOWN_PARTS[..2] } else { &UNKNOWN_PARTS };
-        for tensor in unknown.iter().map(|part| name(part)) {
-            if self.file.tensor(&tensor).is_some() {
-                return Err(ModelError::TensorUnsupported { tensor });
-            }
+        let has = |part: &str| self.file.tensor(&name(&format!("{part}.weight"))).is_some();
+        let no_key_norms = KEY_NORMS.iter().filter(|_| parts.key_norms == KeyNorms::None);
+        let no_second = [SECOND_NORM].iter().filter(|_| parts.norms != Norms::AfterOnceOrTwice);
+        let mut unknown = UNKNOWN_PARTS.iter().chain(no_key_norms).chain(no_second);
+        if let Some(part) = unknown.find(|part| has(part)) {
+            return Err(ModelError::TensorUnsupported { tensor: name(&format!("{part}.weight")) });
         }
         let (queries, keys) = (heads.query_width(), heads.key_width());
         let (of_queries, of_keys) = if self.file.tensor(&name("attn_qkv.weight")).is_some() {
@@ -110,15 +116,25 @@ impl Find<'_> {
             let part = |part, rows| self.linear(&name(part), rows, hidden);
             (part("attn_q", queries)?, vec![part("attn_k", keys)?, part("attn_v", keys)?])
         };
-        let head_norm = |part| self.norm(&name(part), heads.width);
-        let head_norms = match parts.head_norms {
-            true => Some([head_norm("attn_q_norm")?, head_norm("attn_k_norm")?]),
-            false => None,
+        let norms_all = parts.key_norms == KeyNorms::OfAllIfAny && KEY_NORMS.into_iter().any(has);
+        let key_widths = match parts.key_norms {
+            KeyNorms::OfHeads => Some([heads.width; 2]),
+            KeyNorms::OfAllIfAny if norms_all => Some([queries, keys]),
+            KeyNorms::OfAllIfAny | KeyNorms::None => None,
+        };
+        let key_norm = |index: usize, width| self.norm(&name(KEY_NORMS[index]), width);
+        let key_norms = match key_widths {
+            Some([queries, keys]) => Some([key_norm(0, queries)?, key_norm(1, keys)?]),
+            None => None,
         };
         let norm = |part| self.norm(&name(part), hidden).map(Some);
         let (attention_norms, ffn_norms) = match parts.norms {
-            Norms::After => (
-                BlockNorms { sum: norm("attn_output_norm")?, ..BlockNorms::default() },
+            Norms::After | Norms::AfterOnceOrTwice => (
+                BlockNorms {
+                    sum: norm("attn_output_norm")?,
+                    second_sum: if has(SECOND_NORM) { norm(SECOND_NORM)? } else { None },
+                    ..BlockNorms::default()
+                },
                 BlockNorms { sum: norm("layer_output_norm")?, ..BlockNorms::default() },
             ),
             Norms::Before => {
@@ -134,14 +150,18 @@ impl Find<'_> {
                 BlockNorms {
                     input: norm("attn_norm")?,
                     output: norm("post_attention_norm")?,
-                    sum: None,
+                    ..BlockNorms::default()
                 },
-                BlockNorms { input: norm("ffn_norm")?, output: norm("post_ffw_norm")?, sum: None },
+                BlockNorms {
+                    input: norm("ffn_norm")?,
+                    output: norm("post_ffw_norm")?,
+                    ..BlockNorms::default()
+                },
             ),
         };
         let attn_output = self.linear(&name("attn_output"), hidden, queries)?;
         let (ffn, router) = match self.hyper.experts(block) {
-            None => (vec![self.feed_forward(&name)?], None),
+            None => (vec![self.feed_forward(&name, norms_all)?], None),
             Some(experts) => {
                 let router = self.linear(&name("ffn_gate_inp"), experts.count, hidden)?;
                 (self.experts(&name, experts.count)?, Some(router))
@@ -151,7 +171,7 @@ impl Find<'_> {
             attention_norms,
             queries: of_queries,
             keys_values: of_keys,
-            head_norms,
+            key_norms,
             attn_output,
             ffn_norms,
             ffn,
@@ -159,7 +179,12 @@ impl Find<'_> {
         })
     }
 
-    fn feed_forward(&self, name: &dyn Fn(&str) -> String) -> Result<FeedForward, ModelError> {
+    /// `up_leads` says which of both stands first where they share a tensor.
+    fn feed_forward(
+        &self,
+        name: &dyn Fn(&str) -> String,
+        up_leads: bool,
+    ) -> Result<FeedForward, ModelError> {
         let Hyperparameters { hidden, inner, .. } = *self.hyper;
         let own = self.file.tensor(&name("ffn_gate.weight")).is_some();
         let (up, gate) = match self.hyper.architecture.gate {
@@ -168,7 +193,8 @@ impl Find<'_> {
             }
             Gate::InUp if !own => {
                 let both = self.linear(&name("ffn_up"), 2 * inner, hidden)?;
-                (both.some_rows(inner, inner), Some(both.some_rows(0, inner)))
+                let (up, gate) = if up_leads { (0, inner) } else { (inner, 0) };
+                (both.some_rows(up, inner), Some(both.some_rows(gate, inner)))
             }
             // Some converters split what others leave together.
             Gate::Own | Gate::InUp => (

@@ -192,14 +192,14 @@ impl Layer<'_> {
         steps.project(&linears, rows, quantized, broken, made)
     }
 
-    /// Norms and rotates the heads of the rows `rows` of what was made; the first of them stands at
+    /// Norms and rotates the queries and keys of the rows `rows` of what was made; the first of them stands at
     /// `first` in its text.
     fn turn(&mut self, heads: Heads, first: usize, rows: Range<usize>) {
         let tokens = rows.len() / heads.row_width();
         let rows = &mut self.made[rows];
-        if let Some([queries, keys]) = &self.block.head_norms {
+        if let Some([queries, keys]) = &self.block.key_norms {
             let norms = [&queries.kernel(), &keys.kernel()];
-            self.kernels.norm_heads(self.workspace, rows, heads, norms);
+            self.kernels.norm_keys(self.workspace, rows, heads, norms);
         }
         let (rope, table) = match self.hyper.local(self.index) {
             Some(local) => (Some(local.rope), self.ropes[1]),

@@ -56,6 +56,8 @@ impl Pass<'_> {
         self.embed_tokens(&texts)?;
         for index in 0..self.weights.blocks.len() {
             self.ahead.before(index);
+            let first_used = self.ahead.to_enter(index);
+            self.workspace.each(first_used.len(), |piece| first_used[piece].enter());
             self.layer(index, &texts)?;
         }
         let pooled = self.pooled().is_some();

@@ -37,9 +37,13 @@ impl Steps<'_> {
             self.norm(norm, delta);
         }
         let Self { kernels, workspace } = self;
-        match &norms.sum {
-            Some(norm) => kernels.norm(workspace, states, Some(delta), &norm.kernel()),
-            None => kernels.add(workspace, states, delta),
+        match (&norms.sum, &norms.second_sum) {
+            (None, _) => kernels.add(workspace, states, delta),
+            (Some(norm), None) => kernels.norm(workspace, states, Some(delta), &norm.kernel()),
+            (Some(first), Some(second)) => {
+                kernels.norm(workspace, delta, Some(states), &first.kernel());
+                kernels.norm(workspace, states, Some(delta), &second.kernel());
+            }
         }
     }
 

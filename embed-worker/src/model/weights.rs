@@ -31,8 +31,8 @@ pub(super) struct Block {
     pub(super) queries: Linear,
     /// Keys, then values: one product of both, or one for each.
     pub(super) keys_values: Vec<Linear>,
-    /// Of each head's queries, and of its keys.
-    pub(super) head_norms: Option<[Norm; 2]>,
+    /// Of queries, and of keys: of each head, or of all together.
+    pub(super) key_norms: Option<[Norm; 2]>,
     pub(super) attn_output: Linear,
     pub(super) ffn_norms: BlockNorms,
     /// One, or as many as there are experts.
@@ -50,6 +50,15 @@ pub(super) struct BlockNorms {
     pub(super) output: Option<Norm>,
     /// Of the sum.
     pub(super) sum: Option<Norm>,
+    /// Of what that gives and the states, once more added.
+    pub(super) second_sum: Option<Norm>,
+}
+
+impl BlockNorms {
+    /// Those that there are.
+    fn all(&self) -> impl Iterator<Item = &Norm> {
+        [&self.input, &self.output, &self.sum, &self.second_sum].into_iter().flatten()
+    }
 }
 
 /// A feed-forward layer: `down(activation(up(x)))`, with the gate `down(activation(gate(x)) * up(x))`.
@@ -113,10 +122,9 @@ impl Weights {
     pub(super) fn private_bytes(&self) -> usize {
         let biases = self.linears().filter_map(|(_, linear)| linear.bias.as_ref()).map(Vec::len);
         let in_blocks = self.blocks.iter().flat_map(|block| {
-            let BlockNorms { input, output, sum } = &block.attention_norms;
-            let ffn = &block.ffn_norms;
-            let norms = [input, output, sum, &ffn.input, &ffn.output, &ffn.sum];
-            norms.into_iter().flatten().chain(block.head_norms.iter().flatten())
+            let norms =
+                [&block.attention_norms, &block.ffn_norms].into_iter().flat_map(BlockNorms::all);
+            norms.chain(block.key_norms.iter().flatten())
         });
         let norms = in_blocks.chain(&self.token_embd_norm).chain(&self.output_norm);
         let norms = norms.map(|norm| norm.weight.len() + norm.bias.as_ref().map_or(0, Vec::len));

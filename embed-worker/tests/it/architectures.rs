@@ -204,19 +204,23 @@ fn a_layer_without_one_of_its_tensors_is_refused_by_name() {
     }
 }
 
-/// A text as `scripts/golden-experts.py` writes it.
+/// A text as `scripts/golden-experts.py` and `scripts/golden-jina-code.py` write it.
 #[derive(Deserialize)]
-struct ExpertText {
+struct ExactText {
     ids: Vec<u32>,
     vector: Vec<f32>,
+}
+
+fn exact_texts(name: &str) -> Vec<ExactText> {
+    let json = std::fs::read(data(name)).expect("committed");
+    serde_json::from_slice(&json).expect("as written")
 }
 
 /// A model of 17 KB, whose reference is arithmetic in f64 by another program: those of llama.cpp are
 /// too large to commit.
 #[test]
 fn experts_are_chosen_and_weighed_as_in_exact_arithmetic() {
-    let json = std::fs::read(data("experts.json")).expect("committed");
-    let all: Vec<ExpertText> = serde_json::from_slice(&json).expect("as written");
+    let all = exact_texts("experts.json");
     let texts: Vec<&[u32]> = all.iter().map(|text| text.ids.as_slice()).collect();
     let model = test_data("hostile/ok-moe.gguf");
     let expected = vectors(&model, 1, Isa::best(), &texts, true);
@@ -231,6 +235,72 @@ fn experts_are_chosen_and_weighed_as_in_exact_arithmetic() {
         // States of 32 elements as int8 leave some 1e-4.
         let cosine = cosine(&found, &text.vector);
         assert!(cosine > 0.999, "{:?}: {cosine}", text.ids);
+    }
+}
+
+/// The reference is arithmetic in f64 by another program, with weights that are no 8-bit numbers.
+#[test]
+fn jina_for_code_is_as_in_exact_arithmetic_with_its_three_more_norms() {
+    let all = exact_texts("jina-code.json");
+    let texts: Vec<&[u32]> = all.iter().map(|text| text.ids.as_slice()).collect();
+    let model = model("jina-code");
+    let mut expected = None;
+    for isa in Isa::all_supported() {
+        let found = embed_ids(&mut encoder(&model, 2, isa), &texts);
+        for (text, found) in all.iter().zip(&found) {
+            let cosine = cosine(found, &text.vector);
+            // The polynomial for GELU leaves some 4e-9.
+            assert!(cosine > 1.0 - 1e-8, "{isa}: {} tokens: {cosine}", text.ids.len());
+        }
+        let found: Vec<Vec<u32>> = found.iter().map(|vector| bits(vector)).collect();
+        assert!(vectors(&model, 1, isa, &texts, true) == found, "{isa}: other bits in company");
+        assert!(*expected.get_or_insert(found.clone()) == found, "other bits on {isa}");
+    }
+}
+
+#[test]
+fn the_code_models_norms_must_be_whole() {
+    let sound = std::fs::read(model("jina-code")).expect("committed");
+    for tensor in ["attn_q_norm.weight", "attn_k_norm.bias", "attn_norm_2.bias"] {
+        let tensor = format!("blk.1.{tensor}");
+        let at = sound.windows(tensor.len()).position(|window| window == tensor.as_bytes());
+        let mut bytes = sound.clone();
+        bytes[at.expect("named in the file")] = b'x';
+        let said = refusal(bytes).map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(&format!("tensor `{tensor}`: missing")), "{said:?}");
+    }
+}
+
+/// What would change every vector is not left out in silence.
+#[test]
+fn tensors_of_unknown_variants_are_refused_by_name() {
+    const F32: u32 = 0;
+    let nomic = std::fs::read(data("nomic-bert-Q2_K.gguf")).expect("committed");
+    let code = std::fs::read(model("jina-code")).expect("committed");
+    for (sound, tensor, is_known) in [
+        (&nomic, "blk.0.attn_norm_2.weight", false),
+        (&nomic, "blk.1.attn_q_norm.weight", false),
+        (&nomic, "blk.1.attn_k_norm.weight", false),
+        (&code, "blk.1.attn_sinks.weight", false),
+        (&nomic, "rope_freqs.weight", false),
+        (&nomic, "output.weight", true),
+    ] {
+        // Its data stand behind those of all others.
+        let file = GgufFile::from_bytes(sound.clone()).expect("sound");
+        let starts = file.tensors().iter().map(|tensor| tensor.data().offset());
+        let data = sound.len() - starts.min().expect("a file of tensors");
+        let offset = data.next_multiple_of(32);
+        let added = GgufWriter::new().tensor(tensor, &[32], F32, offset as u64);
+        let mut bytes = added.added_to(sound, &[]);
+        bytes.resize(bytes.len() + offset - data + 32 * size_of::<f32>(), 0);
+        let said = refusal(bytes).map(|error| error.to_string());
+        match said {
+            None => assert!(is_known, "{tensor} is left out in silence"),
+            Some(said) => {
+                let named = said.starts_with(&format!("tensor `{tensor}`: "));
+                assert!(!is_known && named && said.contains("not supported"), "{said}");
+            }
+        }
     }
 }
 

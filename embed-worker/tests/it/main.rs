@@ -11,6 +11,7 @@ mod fuzz_corpus;
 mod golden;
 mod hostile_models;
 mod http;
+mod manners;
 mod memory_budget;
 mod memory_mapped_gguf;
 mod model_file;

@@ -179,6 +179,19 @@ fn a_name_is_a_model_for_every_command_once_it_is_here() {
 }
 
 #[test]
+fn the_model_that_ships_need_not_be_fetched() {
+    let hub = Hub::start(false);
+    let output = hub.run(&["pull", "all-minilm-l6-v2", "--json"]);
+    let line: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&line["model"], &line["fetched"]), (&"all-MiniLM-L6-v2".into(), &false.into()));
+    let path = line["path"].as_str().expect("a path");
+    assert!(hub.run(&["info", path]).status.success(), "{path}");
+    let output = hub.run(&["pull", "all-minilm-l6-v2", "--sha256", SHA256_OF_NOTHING]);
+    assert!(text(&output.stderr).contains("install that again"), "{}", text(&output.stderr));
+    assert_eq!(hub.fetched(), 0);
+}
+
+#[test]
 fn a_process_that_is_killed_leaves_what_the_next_goes_on_with() {
     let hub = Hub::start(true);
     let mut child = hub
@@ -273,7 +286,20 @@ fn shells_and_man_are_told_of_every_command() {
     for name in ["embed-worker.1", "embed-worker-pull.1", "embed-worker-serve.1"] {
         assert!(dir.join(name).is_file(), "{name}");
     }
-    for command in ["pull", "models", "serve", "embed"] {
+    for command in [
+        "serve",
+        "embed",
+        "pull",
+        "models",
+        "info",
+        "verify",
+        "ps",
+        "stats",
+        "stop",
+        "completions",
+        "man",
+        "bench",
+    ] {
         let help = text(&hub.run(&[command, "--help"]).stdout);
         assert!(help.contains("Examples:"), "{command}");
     }

@@ -14,8 +14,9 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
-import { read, Skipped, walk } from '../src/files.mjs'
+import { read, walk } from '../src/files.mjs'
 import { passages } from '../src/passages.mjs'
+import { Skipped } from '../src/regular.mjs'
 import { anonymousOf, workersOf } from './memory.mjs'
 import { aligned, megabytes } from './table.mjs'
 

@@ -1,9 +1,18 @@
 // What .gitignore files say, as git reads them: the deepest file that has something to say decides.
 
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 
 import ignore from 'ignore'
+
+import { log } from './log.mjs'
+import { readRegular } from './regular.mjs'
+
+/** Bytes of a file of rules: some ten thousand of them. */
+const RULES_BYTES_MAX = 1024 * 1024
+
+/** Whether `A` and `a` are one name: what git takes for granted where file systems are so. */
+const ignorecase = process.platform === 'win32' || process.platform === 'darwin'
 
 export class Ignored {
   #rules
@@ -74,7 +83,11 @@ async function repositoryOf(folder) {
   }
 }
 
+/** The rules in a file; none, if it is not one that git would read: a link, a pipe, one without end. */
 async function rulesOf(file) {
-  const text = await readFile(file, 'utf8').catch(() => '')
-  return text.trim() === '' ? undefined : ignore().add(text)
+  const text = await readRegular(file, RULES_BYTES_MAX).then(({ bytes }) => bytes.toString('utf8'), (skipped) => {
+    if (skipped.message !== 'gone meanwhile') log(`${file}: ${skipped.message}: not heeded`)
+    return ''
+  })
+  return text.trim() === '' ? undefined : ignore({ ignorecase }).add(text)
 }

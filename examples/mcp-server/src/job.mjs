@@ -1,7 +1,10 @@
 // Brings the index of one folder up to date: only what has changed is embedded.
 
-import { read, Skipped, walk } from './files.mjs'
+import { stat } from 'node:fs/promises'
+
+import { read, Unread, walk } from './files.mjs'
 import { passageChars, passages } from './passages.mjs'
+import { Skipped } from './regular.mjs'
 import { withVectors } from './vectors.mjs'
 
 /** Passages that are embedded together: some of the worker's batches, and little memory. */
@@ -66,6 +69,7 @@ export class Job {
     const folder = store.folder(this.folder)
     const charsMax = passageChars(model.contextTokens)
     const seen = new Set()
+    const unread = []
     let group = []
     let groupPassages = 0
     const flush = async () => {
@@ -74,12 +78,12 @@ export class Job {
       groupPassages = 0
     }
     for await (const { path, skipped } of walk(this.folder, signal)) {
-      const file = skipped ? this.#skip(skipped) : await this.#read(path)
-      if (file) {
+      const file = skipped ?? (await this.#read(path))
+      if (!(file instanceof Skipped)) {
         seen.add(path)
         const known = store.fileOf(folder, path)
         if (known?.hash === file.hash) {
-          store.touch(known.id, file)
+          store.touch(known, file)
           this.counts.unchanged++
           this.#finish(1)
         } else {
@@ -90,16 +94,22 @@ export class Job {
           if (groupPassages >= GROUP_PASSAGES) await flush()
         }
       } else {
+        this.skipped[file.message] = (this.skipped[file.message] ?? 0) + 1
+        // It keeps what it had.
+        if (file instanceof Unread) unread.push(`${path}/`)
+        else if (file.mayReturn) seen.add(path)
         this.#finish(1)
       }
     }
     await flush()
-    // What could not be read may be there all the same.
-    if (!Object.keys(this.skipped).some((reason) => reason.startsWith('cannot be read'))) {
-      const gone = store.paths(folder).filter((path) => !seen.has(path))
-      store.forget(folder, gone)
-      this.counts.forgotten = gone.length
-    }
+    // A disk that was taken away has not lost its files.
+    await stat(this.folder).catch((error) => {
+      throw new Error(`folder ${this.folder}: has gone meanwhile (${error.code}); what is known of it is kept`)
+    })
+    const isGone = (path) => !seen.has(path) && !unread.some((folder) => path.startsWith(folder))
+    const gone = store.paths(folder).filter(isGone)
+    store.forget(folder, gone)
+    this.counts.forgotten = gone.length
     store.folderDone(folder, Date.now())
   }
 
@@ -108,12 +118,8 @@ export class Job {
       return await read(this.folder, path)
     } catch (error) {
       if (!(error instanceof Skipped)) throw error
-      return this.#skip(error.message)
+      return error
     }
-  }
-
-  #skip(reason) {
-    this.skipped[reason] = (this.skipped[reason] ?? 0) + 1
   }
 
   async #embed(files, { provider, store, folder }, signal) {

@@ -37,8 +37,12 @@ export class Store {
 
   /** Opens the index of vectors of `model`, or begins one. */
   static async open(model, folder = storeFolder()) {
-    // It has the text of what was indexed, which is nobody else's.
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    try {
+      // It has the text of what was indexed, which is nobody else's.
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+    } catch (error) {
+      throw new Error(`folder ${folder}: cannot be made (${error.code}); set EMBED_MCP_DIR to one that you may write to`, { cause: error })
+    }
     const file = join(folder, `${model.tag}-${LAYOUT}.db`)
     const openDatabase = await sqlite()
     try {
@@ -76,18 +80,18 @@ export class Store {
 
   /** The id of a folder, which is entered if it is new. */
   folder(path) {
-    this.#run('insert into folders (path) values (?) on conflict do nothing', path)
+    this.#change('insert into folders (path) values (?) on conflict do nothing', path)
     return this.#get('select id from folders where path = ?', path).id
   }
 
   /** A folder was gone through to its end. */
   folderDone(folder, indexedMs) {
-    this.#run('update folders set indexed_ms = ? where id = ?', indexedMs, folder)
+    this.#change('update folders set indexed_ms = ? where id = ?', indexedMs, folder)
   }
 
-  /** `{ id, hash }` of a file, or undefined. */
+  /** `{ id, hash, size, mtimeMs }` of a file, or undefined. */
   fileOf(folder, path) {
-    return this.#get('select id, hash from files where folder = ? and path = ?', folder, path)
+    return this.#get('select id, hash, size, mtime_ms as mtimeMs from files where folder = ? and path = ?', folder, path)
   }
 
   /** The paths of a folder's files. */
@@ -112,9 +116,9 @@ export class Store {
     })
   }
 
-  /** Notes that a file with the same contents has another time. */
-  touch(id, { size, mtimeMs }) {
-    this.#run('update files set size = ?, mtime_ms = ? where id = ?', size, mtimeMs, id)
+  /** Notes what time a file has whose contents are the same as before. */
+  touch({ id, mtimeMs: before }, { mtimeMs }) {
+    if (mtimeMs !== before) this.#change('update files set mtime_ms = ? where id = ?', mtimeMs, id)
   }
 
   /** Forgets files. */
@@ -144,14 +148,24 @@ export class Store {
   }
 
   #transaction(body) {
-    this.#database.exec('begin immediate')
     try {
+      this.#database.exec('begin immediate')
       body()
       this.#database.exec('commit')
     } catch (error) {
-      this.#database.exec('rollback')
-      throw error
+      try {
+        this.#database.exec('rollback')
+      } catch {
+        // SQLite has done so itself, as it does when the disk is full.
+      }
+      throw this.#told(error)
     }
+  }
+
+  /** An error with its file and its cure. */
+  #told(error) {
+    const cure = /full|I\/O|readonly/i.test(error.message) ? '; make room, or look after the disk, and index again' : ''
+    return new Error(`index ${this.file}: ${error.message}${cure}`, { cause: error })
   }
 
   #statement(sql) {
@@ -169,6 +183,15 @@ export class Store {
 
   #run(sql, ...values) {
     this.#statement(sql).run(...values)
+  }
+
+  /** One statement that changes something. */
+  #change(sql, ...values) {
+    try {
+      this.#run(sql, ...values)
+    } catch (error) {
+      throw this.#told(error)
+    }
   }
 }
 

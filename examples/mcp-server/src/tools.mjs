@@ -133,7 +133,10 @@ const text = (text) => ({ type: 'text', text })
 
 /** `folder/file:10-20` as people and programs click on it. */
 function placeOf({ folder, file, firstLine, lastLine }) {
-  return `${relative(folder, file).split(sep).join('/')}:${firstLine}-${lastLine}`
+  const path = relative(folder, file).split(sep).join('/')
+  // A name may have line ends, which would look like a passage of its own.
+  const shown = path.replace(/[\p{Cc}\u2028\u2029]/gu, (c) => JSON.stringify(c).slice(1, -1))
+  return `${shown}:${firstLine}-${lastLine}`
 }
 
 function describeJob({ folder, state, total, done, counts, skipped, errors }) {

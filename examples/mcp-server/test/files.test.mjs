@@ -2,17 +2,18 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, symlinkSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
-import { FILE_BYTES_MAX, LINE_CHARS_MEAN_MAX, read, Skipped, walk } from '../src/files.mjs'
+import { FILE_BYTES_MAX, LINE_CHARS_MEAN_MAX, read, walk } from '../src/files.mjs'
+import { Skipped } from '../src/regular.mjs'
 import { folder } from './support.mjs'
 
 async function listed(root) {
   const found = { files: [], skipped: {} }
   for await (const { path, skipped } of walk(root)) {
-    if (skipped) found.skipped[path] = skipped
+    if (skipped) found.skipped[path] = skipped.message
     else found.files.push(path)
   }
   found.files.sort()
@@ -37,6 +38,54 @@ test('.gitignore files mean what git says they mean', async () => {
   }
   // Who names an ignored folder wants it.
   assert.deepEqual((await listed(join(root, 'build'))).files, ['out.js'])
+})
+
+test('names are other names in other letters, where git says so', async () => {
+  const root = folder({ '.gitignore': 'Build/\n*.LOG\n', 'build/a.js': '1', 'a.log': '1', 'b.txt': '1' })
+  const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' })
+  git('init', '--quiet')
+  const judge = git('-c', 'core.excludesFile=', 'ls-files', '-z', '--others', '--exclude-standard').split('\0').filter(Boolean).sort()
+  assert.deepEqual((await listed(root)).files, judge)
+})
+
+test('rules that are no file of rules are not heeded, and nobody waits for them', { skip: process.platform === 'win32' && 'it has none of these' }, async () => {
+  for (const make of [
+    (path) => execFileSync('mkfifo', [path]),
+    (path) => symlinkSync('/dev/zero', path),
+    (path) => mkdirSync(path),
+    (path) => writeFileSync(path, '*\n'.repeat(1024 * 1024))
+  ]) {
+    const root = folder({ 'a.txt': '1', 'sub/b.txt': '1' })
+    make(join(root, 'sub', '.gitignore'))
+    const { files } = await listed(root)
+    assert.deepEqual(files.filter((path) => path.endsWith('.txt')), ['a.txt', 'sub/b.txt'])
+  }
+})
+
+test('names may be anything that a system allows', { skip: process.platform === 'win32' && 'it allows less' }, async () => {
+  const odd = ['two\nlines.txt', 'tab\t.txt', '..txt', '-rf', '*', '[a]', 'a\\b', '\u202e.txt', ' ', '\u{1f600}.txt']
+  const root = folder(Object.fromEntries(odd.map((name) => [name, '1'])))
+  assert.deepEqual((await listed(root)).files, odd.toSorted())
+  for (const name of odd) assert.equal((await read(root, name)).text, '1', name)
+})
+
+test('a name that is no UTF-8 is told', { skip: process.platform !== 'linux' && 'others have no such names' }, async () => {
+  const root = folder({ 'a.txt': '1' })
+  writeFileSync(Buffer.concat([Buffer.from(`${root}/caf`), Buffer.from([0xe9])]), '1')
+  mkdirSync(Buffer.concat([Buffer.from(`${root}/f`), Buffer.from([0xff])]))
+  const { files, skipped } = await listed(root)
+  assert.deepEqual(files, ['a.txt'])
+  assert.deepEqual(Object.values(skipped), ['name not in UTF-8', 'name not in UTF-8'])
+})
+
+test('a folder that cannot be read is told, the root is an error', { skip: (process.platform === 'win32' || process.getuid() === 0) && 'this user reads everything' }, async () => {
+  const root = folder({ 'a.txt': '1', 'closed/b.txt': '1' })
+  chmodSync(join(root, 'closed'), 0)
+  assert.deepEqual(await listed(root), { files: ['a.txt'], skipped: { closed: 'cannot be read (EACCES)' } })
+  chmodSync(root, 0)
+  await assert.rejects(listed(root), /cannot be read \(EACCES\)/)
+  chmodSync(root, 0o700)
+  chmodSync(join(root, 'closed'), 0o700)
 })
 
 test('what is nobody’s work, a link, or a secret is left out, and said so', async () => {

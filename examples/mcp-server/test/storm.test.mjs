@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { assertOnlyJsonRpc, connect, corpus, environment, folder, write } from './support.mjs'
 
 /** Between two kills, in milliseconds: some workers have just started, some have worked for a while. */
-const KILL_EVERY_MS = [100, 400, 250, 700]
+const KILL_EVERY_MS = [100, 400, 200, 200, 700]
 
 const KILLS_MIN = 5
 

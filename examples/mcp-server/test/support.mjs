@@ -57,10 +57,11 @@ export function environment(env = {}) {
 
 /**
  * A client with a server behind it: `{ client, transport, call, env }`. `call(tool, arguments)` gives
- * what a tool has answered, and fails if it is an error.
+ * what a tool has answered, and fails if it is an error. `limit` is what a shell does before it becomes
+ * the server.
  */
-export async function connect(t, { args = [], env = environment(), roots, nodeArgs = [] } = {}) {
-  const transport = new RecordingTransport([...nodeArgs, server, ...args], env)
+export async function connect(t, { args = [], env = environment(), roots, nodeArgs = [], limit } = {}) {
+  const transport = new RecordingTransport([...nodeArgs, server, ...args], env, limit)
   const client = new Client({ name: 'test', version: '1' }, { capabilities: roots ? { roots: { listChanged: true } } : {} })
   if (roots) client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: roots() }))
   t.after(() => client.close())
@@ -86,13 +87,15 @@ class RecordingTransport {
   stderr = ''
   #buffer = new ReadBuffer()
 
-  constructor(args, env) {
-    this.args = args
+  constructor(args, env, limit) {
+    const node = [process.execPath, ...args]
+    this.command = limit ? ['/bin/sh', '-c', `${limit}; exec "$@"`, 'sh', ...node] : node
     this.env = env
   }
 
   async start() {
-    this.child = spawn(process.execPath, this.args, { env: this.env, stdio: 'pipe', windowsHide: true })
+    const [program, ...args] = this.command
+    this.child = spawn(program, args, { env: this.env, stdio: 'pipe', windowsHide: true })
     this.ended = new Promise((resolve) => this.child.once('close', (code, signal) => resolve({ code, signal })))
     this.ended.then(() => this.onclose?.())
     this.child.stderr.setEncoding('utf8').on('data', (text) => (this.stderr += text))

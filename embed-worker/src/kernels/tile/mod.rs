@@ -78,6 +78,10 @@ pub(super) fn walk<F: Format>(
     next: &[u8],
 ) {
     assert!(slice.blocks <= BLOCKS && sums.len() == tokens.len());
+    let rows = AllRows {
+        small: if F::LARGE { (&[], &[]) } else { x.small.slice(index, tokens.start) },
+        large: if F::LARGE { x.large.slice(index, tokens.start) } else { (&[], &[]) },
+    };
     /// Tiles of at most `$most` tokens and nearly the same width, that ask for what is next in
     /// `$steps` steps each.
     macro_rules! tiles {
@@ -91,10 +95,9 @@ pub(super) fn walk<F: Format>(
                 match width {
                     $(
                         $width => {
-                            let first = tokens.start + done;
                             let ahead = ahead.after(number * $steps);
                             let sums = &mut sums[done..];
-                            tile::<F, _, $width>($token, slice, x, (index, first), sums, ahead);
+                            tile::<F, _, $width>($token, slice, &rows, done, sums, ahead);
                         }
                     )+
                     width => unreachable!("a tile of {width}"),
@@ -124,26 +127,32 @@ pub(super) fn walk<F: Format>(
     }
 }
 
-/// One tile: slice `index` of the `T` tokens from `first` on.
+/// A slice of all tokens, in the form that the weights meet.
+struct AllRows<'a> {
+    small: (&'a [Values], &'a [Small]),
+    large: (&'a [Values], &'a [Large]),
+}
+
+/// One tile: `T` tokens, the first of which is `first`; `sums` begins with theirs.
 #[inline(always)]
 fn tile<F: Format, I: Tiles<T>, const T: usize>(
     token: I,
     slice: Slice<'_>,
-    x: &QuantizedRows,
-    (index, first): (usize, usize),
+    rows: &AllRows<'_>,
+    first: usize,
     sums: &mut [Sums],
     ahead: Ahead<'_>,
 ) {
     let short = "as many as there are tokens";
     let sums = sums.first_chunk_mut().expect(short);
     if F::LARGE {
-        let (values, meta) = x.large.slice(index, first);
-        let (values, meta) = (values.first_chunk(), meta.first_chunk());
+        let (values, meta) = rows.large;
+        let (values, meta) = (values[first..].first_chunk(), meta[first..].first_chunk());
         let rows = Rows { values: values.expect(short), meta: meta.expect(short), ahead };
         token.large::<F>(slice, rows, sums);
     } else {
-        let (values, meta) = x.small.slice(index, first);
-        let (values, meta) = (values.first_chunk(), meta.first_chunk());
+        let (values, meta) = rows.small;
+        let (values, meta) = (values[first..].first_chunk(), meta[first..].first_chunk());
         let rows = Rows { values: values.expect(short), meta: meta.expect(short), ahead };
         token.small::<F>(slice, rows, sums);
     }

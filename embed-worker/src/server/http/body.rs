@@ -9,12 +9,14 @@ use tokio::time::timeout;
 
 use super::HttpService;
 use super::error::ApiError;
-use crate::config::{HTTP_BODY_BYTES_MAX, HTTP_BODY_TIMEOUT};
+use crate::config::{
+    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIMEOUT, HTTP_REFUSED_BYTES_MAX, HTTP_REFUSED_TIMEOUT,
+};
 
 /// Reads a body; its room in memory is given back with the permit.
 pub(super) async fn read<'a>(
     shared: &'a HttpService,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<(Bytes, SemaphorePermit<'a>), ApiError> {
     let announced = body.size_hint().upper();
     if body.size_hint().lower() > HTTP_BODY_BYTES_MAX as u64 {
@@ -40,7 +42,7 @@ pub(super) async fn read<'a>(
     }
 }
 
-async fn collect(mut body: Limited<Incoming>) -> Result<Bytes, ApiError> {
+async fn collect(mut body: Limited<&mut Incoming>) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -55,6 +57,21 @@ async fn collect(mut body: Limited<Incoming>) -> Result<Bytes, ApiError> {
         }
     }
     Ok(bytes.freeze())
+}
+
+/// Reads what comes after a refusal, and forgets it: a client that still sends when its connection is
+/// closed may never see why.
+pub(super) async fn forget(mut body: Incoming) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > HTTP_REFUSED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = timeout(HTTP_REFUSED_TIMEOUT, rest).await;
 }
 
 fn too_large() -> ApiError {

@@ -24,6 +24,8 @@ pub(super) struct ApiError {
     pub(super) message: Cow<'static, str>,
     /// Which field of the request is to blame.
     pub(super) param: Option<&'static str>,
+    /// Which methods are taken, if that is what is wrong.
+    pub(super) allowed: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +47,7 @@ impl ApiError {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, message: message.into(), param: None }
+        Self { status, code, message: message.into(), param: None, allowed: None }
     }
 
     /// Of a field with something else than is wanted.
@@ -61,11 +63,14 @@ impl ApiError {
             status if status.is_client_error() => "invalid_request_error",
             _ => "server_error",
         };
-        let Self { status, code, message, param } = &self;
+        let Self { status, code, message, param, allowed } = &self;
         let body = Body { error: Fields { message, r#type, param: *param, code } };
         let text = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = json(*status, Bytes::from(text));
         let headers = response.headers_mut();
+        if let Some(allowed) = allowed {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
         match *status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -6,7 +6,7 @@
 //! this machine's; see `guard`.
 //!
 //! ```text
-//! connection -> guard -> routes -> body -> request -> embeddings -> answer
+//! connection -> places -> guard -> routes -> body -> request -> embeddings -> answer
 //! ```
 
 mod answer;
@@ -15,6 +15,7 @@ mod embeddings;
 mod error;
 mod guard;
 mod key;
+mod places;
 mod request;
 mod routes;
 
@@ -37,6 +38,7 @@ use crate::config::{
 
 pub use guard::Guard;
 pub use key::{ApiKey, KeyError};
+use places::{Place, Places};
 
 /// Headers of a request; clients send a dozen.
 const HEADERS_MAX: usize = 64;
@@ -57,6 +59,7 @@ pub struct Options {
 pub struct HttpService {
     service: Arc<Service>,
     options: Options,
+    places: Arc<Places>,
     /// Bytes of bodies that may still come.
     bodies: Semaphore,
     /// Bytes of vectors that may still wait.
@@ -72,6 +75,7 @@ impl HttpService {
         Arc::new(Self {
             service,
             options,
+            places: Places::new(HTTP_CONNECTIONS_MAX),
             bodies: Semaphore::new(HTTP_BODIES_BYTES_MAX),
             vectors: Semaphore::new(HTTP_VECTORS_BYTES_MAX),
             started: since_1970.unwrap_or_default().as_secs(),
@@ -94,17 +98,15 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, options: Option
     // A worker that listens for whoever may come is wanted until it is told otherwise.
     let _client = service.leases.client();
     let shared = HttpService::new(service, options);
-    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     tokio::select! {
-        () = accept_all(&shared, &listener, &places) => {}
+        () = accept_all(&shared, &listener) => {}
         () = shared.service.stopping() => {}
     }
 }
 
-/// Accepts for ever. Who finds no place waits in the system's queue.
-async fn accept_all(shared: &Arc<HttpService>, listener: &TcpListener, places: &Arc<Semaphore>) {
+/// Accepts for ever. While one waits for a place, others wait in the system's queue.
+async fn accept_all(shared: &Arc<HttpService>, listener: &TcpListener) {
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -113,6 +115,7 @@ async fn accept_all(shared: &Arc<HttpService>, listener: &TcpListener, places: &
                 continue;
             }
         };
+        let Some(place) = shared.places.take().await else { return };
         let Some(lease) = shared.service.leases.take(CONNECTIONS_MAX) else {
             shared.service.figures.refused();
             continue;
@@ -121,7 +124,7 @@ async fn accept_all(shared: &Arc<HttpService>, listener: &TcpListener, places: &
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
-            serve_connection(&shared, stream).await;
+            serve_at(&shared, stream, &place).await;
             drop((lease, place));
         });
     }
@@ -129,10 +132,16 @@ async fn accept_all(shared: &Arc<HttpService>, listener: &TcpListener, places: &
 
 /// Serves one connection until it ends, or the worker leaves: then after the request that it has.
 pub async fn serve_connection(shared: &Arc<HttpService>, stream: impl AsyncRead + AsyncWrite) {
+    if let Some(place) = shared.places.take().await {
+        serve_at(shared, stream, &place).await;
+    }
+}
+
+async fn serve_at(shared: &Arc<HttpService>, stream: impl AsyncRead + AsyncWrite, place: &Place) {
     let caller = shared.service.figures.connected();
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(HTTP_WRITE_TIMEOUT));
-    let service = service_fn(|request| routes::answer(shared, caller, request));
+    let service = service_fn(|request| routes::answer(shared, caller, place, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEAD_TIMEOUT)
@@ -142,6 +151,15 @@ pub async fn serve_connection(shared: &Arc<HttpService>, stream: impl AsyncRead 
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        // Nothing is owed to a stranger; others get what they wait for.
+        () = place.is_wanted() => {
+            if !place.is_known() {
+                tracing::debug!(caller, "a stranger over HTTP makes room");
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = shared.service.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.await

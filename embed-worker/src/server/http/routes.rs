@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::answer::{AnswerBody, json, whole};
 use super::error::ApiError;
+use super::places::Place;
 use super::request::EmbeddingsRequest;
 use super::{HttpService, body, embeddings};
 use crate::server::prometheus::{self, Scraped};
@@ -51,35 +53,44 @@ impl HttpService {
 pub(super) async fn answer(
     shared: &Arc<HttpService>,
     caller: u64,
+    place: &Place,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = route(shared, caller, request).await.unwrap_or_else(|error| {
+    let _work = place.work();
+    let (head, mut sent) = request.into_parts();
+    let response = route(shared, caller, place, &head, &mut sent).await.unwrap_or_else(|error| {
         tracing::debug!(caller, why = %error.message, "failed over HTTP");
         error.into_response()
     });
-    tracing::debug!(caller, %method, path, status = response.status().as_u16(), "answered over HTTP");
+    let (method, path, status) = (&head.method, head.uri.path(), response.status().as_u16());
+    tracing::debug!(caller, %method, path, status, "answered over HTTP");
+    if !sent.is_end_stream() && response.status() != StatusCode::OK {
+        tokio::spawn(body::forget(sent));
+    }
     Ok(response)
 }
 
 async fn route(
     shared: &Arc<HttpService>,
     caller: u64,
-    request: Request<Incoming>,
+    place: &Place,
+    head: &Parts,
+    sent: &mut Incoming,
 ) -> Result<Response<AnswerBody>, ApiError> {
     let guard = &shared.options.guard;
-    guard.check_host(request.uri(), request.headers())?;
-    let path = request.uri().path().trim_end_matches('/').to_owned();
-    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    guard.check_host(&head.uri, &head.headers)?;
+    let path = head.uri.path().trim_end_matches('/');
+    let is_read = [Method::GET, Method::HEAD].contains(&head.method);
     // Whoever balances load or restarts what has died has no key.
     if path == "/health" && is_read {
         return Ok(health(shared));
     }
-    guard.check_key(request.headers())?;
-    match path.as_str() {
-        "/v1/embeddings" if request.method() == Method::POST => {
-            check_content_type(&request)?;
-            let (bytes, room) = body::read(shared, request.into_body()).await?;
+    guard.check_key(&head.headers)?;
+    place.let_in();
+    match path {
+        "/v1/embeddings" if head.method == Method::POST => {
+            check_content_type(head)?;
+            let (bytes, room) = body::read(shared, sent).await?;
             let wanted = EmbeddingsRequest::read(&bytes)?;
             drop((bytes, room));
             embeddings::answer(shared, caller, wanted).await
@@ -90,7 +101,7 @@ async fn route(
         }
         "/metrics" if is_read => Ok(whole(StatusCode::OK, PROMETHEUS, figures(shared))),
         "/v1/embeddings" => Err(method_not_allowed("POST")),
-        "/v1/models" | "/metrics" | "/health" => Err(method_not_allowed("GET")),
+        "/v1/models" | "/metrics" | "/health" => Err(method_not_allowed("GET, HEAD")),
         other => {
             if let Some(id) = other.strip_prefix("/v1/models/")
                 && is_read
@@ -131,8 +142,8 @@ fn figures(shared: &HttpService) -> Vec<u8> {
 }
 
 /// A page of another origin may send other kinds without asking whether it may.
-fn check_content_type(request: &Request<Incoming>) -> Result<(), ApiError> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+fn check_content_type(head: &Parts) -> Result<(), ApiError> {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
@@ -143,7 +154,8 @@ fn check_content_type(request: &Request<Incoming>) -> Result<(), ApiError> {
 
 fn method_not_allowed(allowed: &'static str) -> ApiError {
     let message = format!("method: wanted {allowed} at this path");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+    ApiError { allowed: Some(allowed), ..error }
 }
 
 fn text(value: &impl Serialize) -> Vec<u8> {

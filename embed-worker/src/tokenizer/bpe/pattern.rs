@@ -84,17 +84,21 @@ const PLAIN: Family = Family {
     adds_eos: Closing::Never,
 };
 
+const ROBERTA: Family = Family {
+    name: "roberta-bpe",
+    mask_strips: true,
+    adds_bos: true,
+    adds_eos: Closing::Always,
+    ..PLAIN
+};
+
 /// Of the families that llama.cpp knows, those whose `tokenizer.json` is known here.
-const FAMILIES: [Family; 5] = [
+const FAMILIES: [Family; 6] = [
     PLAIN,
     Family { name: "qwen2", pattern: QWEN2, nfc: true, adds_eos: Closing::IfLastIsPooled, ..PLAIN },
-    Family {
-        name: "roberta-bpe",
-        mask_strips: true,
-        adds_bos: true,
-        adds_eos: Closing::Always,
-        ..PLAIN
-    },
+    ROBERTA,
+    // jina-embeddings-v2-base-code has RoBERTa's tokenizer with other words.
+    Family { name: "jina-v2-code", ..ROBERTA },
     Family {
         name: "modern-bert",
         nfc: true,

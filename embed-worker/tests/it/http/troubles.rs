@@ -1,13 +1,14 @@
 //! Clients that send garbage, too much, too slowly, or leave: nobody else notices.
 
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use embed_protocol::WorkerHello;
 use embed_worker::batch::Batcher;
 use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::config::{
-    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIMEOUT, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_INPUTS_MAX,
+    HTTP_BODY_BYTES_MAX, HTTP_BODY_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX,
+    HTTP_HEAD_TIMEOUT, HTTP_INPUTS_MAX,
 };
 use embed_worker::engine::{Engine, EngineOptions};
 use embed_worker::kernels::Isa;
@@ -41,7 +42,12 @@ fn bad_requests_are_told_what_was_wanted() {
         assert!(message.contains(wanted), "{message}");
     }
     assert_eq!(client.get("/v1/nothing").error().0, 404);
-    assert_eq!(client.get("/v1/embeddings").error().0, 405);
+    for (method, path, allowed) in
+        [("GET", "/v1/embeddings", "POST"), ("DELETE", "/v1/models", "GET, HEAD")]
+    {
+        let answer = client.ask(method, path, &[&format!("Authorization: Bearer {KEY}")]);
+        assert_eq!((answer.status, &*answer.headers["allow"]), (405, allowed), "{path}");
+    }
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "SSH-2.0-x\r\n\r\n"] {
         assert_eq!(client.say(garbage.as_bytes()).status, 400, "{garbage:?}");
     }
@@ -99,6 +105,73 @@ fn who_does_not_come_to_an_end_keeps_nobody_else() {
         .collect();
     is_served(&client);
     drop(slow);
+    is_served(&client);
+}
+
+#[test]
+fn strangers_do_not_take_all_places() {
+    let (_home, _worker, client) = serve();
+    // More than there are places, and none of them ever says who they are.
+    let heads = ["", "G", "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nX-Slow: "];
+    let strangers: Vec<_> = (0..2 * HTTP_CONNECTIONS_MAX)
+        .map(|n| {
+            let mut stream = client.connect();
+            // The first ones are sent away as the last ones come.
+            let _ = stream.write_all(heads[n % heads.len()].as_bytes());
+            stream
+        })
+        .collect();
+    is_served(&client);
+    let refused = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n\r\n";
+    let more: Vec<_> = (0..HTTP_CONNECTIONS_MAX)
+        .map(|_| {
+            let mut stream = client.connect();
+            let _ = stream.write_all(refused.as_bytes());
+            stream
+        })
+        .collect();
+    is_served(&client);
+    drop((strangers, more));
+}
+
+#[test]
+fn connections_that_are_kept_for_later_make_room_for_new_ones() {
+    let (_home, _worker, client) = serve();
+    let request = format!(
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    );
+    let kept: Vec<_> = (0..HTTP_CONNECTIONS_MAX)
+        .map(|_| {
+            let mut stream = client.connect();
+            stream.write_all(request.as_bytes()).expect("the worker reads");
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("it is answered");
+            stream
+        })
+        .collect();
+    is_served(&client);
+    // The one that was kept longest has gone, whole answer and all.
+    let first = answer(kept.into_iter().next().expect("the first"));
+    assert!(first.body.contains("\"tiny\""), "{first:?}");
+}
+
+#[test]
+fn a_refusal_is_heard_by_who_sends_all_before_it_listens() {
+    let (_home, _worker, client) = serve();
+    let large = 8 * HTTP_BODY_BYTES_MAX;
+    for (key, length, status) in [
+        ("sk-wrong-wrong-wrong", HTTP_BODY_BYTES_MAX, 401),
+        ("sk-wrong-wrong-wrong", large, 401),
+        (KEY, large, 413),
+    ] {
+        let mut request = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+        .into_bytes();
+        request.resize(request.len() + length, b' ');
+        assert_eq!(client.say(&request).status, status);
+    }
     is_served(&client);
 }
 

@@ -1,5 +1,7 @@
 //! Writes small GGUF files after the specification, knowing nothing of the reader.
 
+use embed_worker::gguf::GgufFile;
+
 const TYPE_U8: u32 = 0;
 const TYPE_U32: u32 = 4;
 const TYPE_I32: u32 = 5;
@@ -122,16 +124,17 @@ impl GgufWriter {
         self.key(key, TYPE_F32, |out| out.extend(value.to_le_bytes()))
     }
 
-    /// A whole file with these keys before its own; one of the same name is not the file's any more.
+    /// A whole file with these keys and tensors before its own; a key of the same name is not the file's
+    /// any more.
     ///
-    /// Its tensors stay where they are: a last key fills the new ones up to the alignment.
+    /// Its tensors' data stay where they are: a last key fills what is new up to the alignment.
     pub(crate) fn added_to(mut self, sound: &[u8], replaced: &[&str]) -> Vec<u8> {
         /// Where a file's counts end and its keys begin.
         const KEYS_AT: usize = 24;
         const ALIGNMENT: usize = 32;
         const FILLER: &str = "test.filler";
 
-        let bytes = self.keys.len() + 8 + FILLER.len() + 4 + 8;
+        let bytes = self.keys.len() + self.tensors.len() + 8 + FILLER.len() + 4 + 8;
         self = self.string(FILLER, &" ".repeat(bytes.next_multiple_of(ALIGNMENT) - bytes));
         let mut file = sound.to_vec();
         for key in replaced {
@@ -139,8 +142,19 @@ impl GgufWriter {
             let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes());
             file[at.expect("the file has the key")] = b'x';
         }
-        let count = u64::from_le_bytes(file[16..KEYS_AT].try_into().expect("eight bytes"));
-        file[16..KEYS_AT].copy_from_slice(&(count + self.n_keys).to_le_bytes());
+        for (at, more) in [(8, self.n_tensors), (16, self.n_keys)] {
+            let count = u64::from_le_bytes(file[at..at + 8].try_into().expect("eight bytes"));
+            file[at..at + 8].copy_from_slice(&(count + more).to_le_bytes());
+        }
+        if !self.tensors.is_empty() {
+            let of_file = GgufFile::from_bytes(sound.to_vec()).expect("sound");
+            let first = of_file.tensors().first().expect("a file of tensors").name().to_owned();
+            let mut named = Vec::new();
+            push_string(&mut named, first.as_bytes());
+            let at = file.windows(named.len()).position(|bytes| bytes == named);
+            let at = at.expect("named in the file");
+            file.splice(at..at, self.tensors);
+        }
         file.splice(KEYS_AT..KEYS_AT, self.keys);
         file
     }
