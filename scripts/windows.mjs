@@ -3,6 +3,7 @@
 //   node scripts/windows.mjs                     all steps
 //   node scripts/windows.mjs setup build rust    only these
 //   node scripts/windows.mjs rust -- embed-log   only tests of that crate, or file of __test__
+//   node scripts/windows.mjs rust -- embed-worker/server::    only those of its tests
 //   node scripts/windows.mjs run -- embed-worker info models/all-MiniLM-L6-v2.Q8_0.gguf
 //
 // Steps, in their order:

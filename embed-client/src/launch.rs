@@ -205,20 +205,17 @@ pub(crate) fn detach(mut command: Command) -> io::Result<Child> {
 /// Spawns it without a console window, deaf to the client's Ctrl-C, and outside the job that would
 /// end it with the client; a job may forbid that, and then it stays inside.
 #[cfg(windows)]
-pub(crate) fn detach(mut command: Command) -> io::Result<Child> {
-    use std::os::windows::process::CommandExt;
-
-    // winbase.h
-    const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;
-    const CREATE_BREAKAWAY_FROM_JOB: u32 = 0x0100_0000;
-    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-    let flags = CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW;
-    match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            command.creation_flags(flags).spawn()
-        }
-        spawned => spawned,
+pub(crate) fn detach(command: Command) -> io::Result<Child> {
+    let embed_windows::detach::Detached { child, is_in_job } =
+        embed_windows::detach::spawn(command)?;
+    if is_in_job {
+        let pid = child.id();
+        tracing::warn!(
+            pid,
+            "a job of this process lets nobody leave it: what was started ends with it"
+        );
     }
+    Ok(child)
 }
 
 /// What is known of a worker that this process started.

@@ -57,18 +57,20 @@ async fn card_of(endpoint: &Endpoint) -> Option<WorkerCard> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
+    use std::sync::{Arc, Mutex};
 
     /// A process that will not answer anybody, and an endpoint at which its card lies.
     struct Hanging {
         _dir: tempfile::TempDir,
         endpoint: Endpoint,
         lock: Option<File>,
-        process: Child,
+        pid: u32,
+        process: Arc<Mutex<Child>>,
     }
 
     impl Hanging {
@@ -77,24 +79,28 @@ mod tests {
             let endpoint = Endpoint::in_dir(dir.path(), "hangs");
             let lock = File::create(endpoint.lock_path()).expect("ours");
             lock.try_lock().expect("nobody has it");
-            let process = Command::new("sleep").arg("1000").spawn().expect("sleeps");
+            let process = Command::new(std::env::current_exe().expect("this"))
+                .args(["--exact", "replace::tests::waits", "--ignored"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("waits");
+            let pid = process.id();
             let card = WorkerCard::here(&endpoint, dir.path(), crate::VERSION);
-            WorkerCard { pid: process.id(), ..card }.write(&endpoint).expect("ours");
-            Self { _dir: dir, endpoint, lock: Some(lock), process }
+            WorkerCard { pid, ..card }.write(&endpoint).expect("ours");
+            let process = Arc::new(Mutex::new(process));
+            Self { _dir: dir, endpoint, lock: Some(lock), pid, process }
         }
 
-        fn is_running(&mut self) -> bool {
-            self.process.try_wait().expect("our child").is_none()
+        fn is_running(&self) -> bool {
+            has_ended(&self.process).is_none()
         }
 
         /// The lock goes with the process that holds it; here that is this one.
         fn let_go_of_lock_when_it_ends(&mut self) -> std::thread::JoinHandle<()> {
-            let lock = self.lock.take();
-            let pid = self.process.id();
+            let (lock, process) = (self.lock.take(), Arc::clone(&self.process));
             std::thread::spawn(move || {
-                let stat = format!("/proc/{pid}/stat");
-                // A zombie until the test waits for it.
-                while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                while has_ended(&process).is_none() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 drop(lock);
@@ -102,26 +108,37 @@ mod tests {
         }
     }
 
+    fn has_ended(process: &Mutex<Child>) -> Option<std::process::ExitStatus> {
+        process.lock().expect("no panic").try_wait().expect("our child")
+    }
+
     impl Drop for Hanging {
         fn drop(&mut self) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+            let mut process = self.process.lock().expect("no panic");
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[test]
+    #[ignore = "the process that the others end"]
+    fn waits() {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).expect("the end");
+    }
+
     #[tokio::test]
     async fn the_worker_on_the_card_is_ended() {
         let mut hanging = Hanging::new();
         let letting_go = hanging.let_go_of_lock_when_it_ends();
-        assert!(end_worker(&hanging.endpoint, Some(hanging.process.id())).await);
+        assert!(end_worker(&hanging.endpoint, Some(hanging.pid)).await);
         assert!(!hanging.is_running());
         letting_go.join().expect("no panic");
     }
 
     #[tokio::test]
     async fn another_process_than_that_on_the_card_is_left_alone() {
-        let mut hanging = Hanging::new();
+        let hanging = Hanging::new();
         assert!(!end_worker(&hanging.endpoint, Some(std::process::id())).await);
         assert!(hanging.is_running());
     }
@@ -129,8 +146,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_process_that_only_has_the_number_of_another_containers_worker_is_left_alone() {
-        let mut hanging = Hanging::new();
-        let pid = hanging.process.id();
+        let hanging = Hanging::new();
+        let pid = hanging.pid;
         let card = WorkerCard::read(&hanging.endpoint).expect("readable").expect("a card");
         let there = WorkerCard { pid_space: Some("another boot pid:[1]".into()), ..card };
         there.write(&hanging.endpoint).expect("ours");
@@ -146,13 +163,13 @@ mod tests {
         while card_of(&hanging.endpoint).await.is_some() {
             sleep(END_POLL).await;
         }
-        assert!(!end_worker(&hanging.endpoint, Some(hanging.process.id())).await);
+        assert!(!end_worker(&hanging.endpoint, Some(hanging.pid)).await);
         assert!(hanging.is_running(), "its id may be another program's by now");
     }
 
     #[tokio::test]
     async fn a_process_without_a_card_is_left_alone() {
-        let mut hanging = Hanging::new();
+        let hanging = Hanging::new();
         WorkerCard::remove(&hanging.endpoint).expect("ours");
         assert!(!end_worker(&hanging.endpoint, None).await);
         assert!(hanging.is_running());

@@ -133,5 +133,5 @@ fn check_directory(dir: &Path) -> Result<(), EndpointError> {
 
 #[cfg(test)]
 pub(crate) mod stage;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

@@ -50,13 +50,23 @@ impl ModelIdentity {
     /// Those of resolving the path and reading the file's metadata; a directory is
     /// [`io::ErrorKind::IsADirectory`].
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let path = path.canonicalize()?;
+        let path = path.canonicalize().or_else(|error| from_the_root(path, error))?;
         let metadata = path.metadata()?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self { path, bytes: metadata.len(), modified_ns: modified.as_nanos() })
+    }
+}
+
+/// Some file systems of Windows (RAM disks, and Wine 8's beyond 260 characters) do not tell where a path
+/// leads in the end: then it is itself, from the root.
+fn from_the_root(path: &Path, error: io::Error) -> io::Result<PathBuf> {
+    if cfg!(windows) && error.kind() != io::ErrorKind::NotFound {
+        std::path::absolute(path)
+    } else {
+        Err(error)
     }
 }
 

@@ -3,31 +3,33 @@
 //! Each file is looked at by itself once it is open: it must be of the right kind and of this user, and
 //! no symbolic link is followed to it. So it does not matter who may write to the directories above:
 //! whoever puts another one in the place of ours has only put there what is refused.
-//! On Windows the user's profile keeps others out by its own permissions.
+//!
+//! Others are all but root; on Windows, all but the system and its administrators.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+#[cfg(unix)]
+#[path = "private_file/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "private_file/windows.rs"]
+mod system;
+
 /// Opens `path`, but not what a symbolic link in its place leads to, and without waiting, should it be
-/// a pipe; a file that `options` lets it make is for this user alone.
+/// a pipe; a file that `options` lets it make is for this user alone (on Windows, as far as the directory
+/// is).
 ///
 /// # Errors
 ///
 /// The system's.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        options.mode(FILE_MODE).custom_flags(flags.bits().cast_signed());
-    }
-    options.open(path)
+    system::guard(options).open(path)
 }
 
 /// Puts a file with `contents` in the place of what is called `path`, at once and whole; until then it
-/// is called `unfinished`, which nobody else may write to.
+/// is called `unfinished`. Nobody else may read it or write to it, under either name.
 ///
 /// # Errors
 ///
@@ -36,7 +38,7 @@ pub fn replace(path: &Path, unfinished: &Path, contents: &[u8]) -> io::Result<()
     // What a process may have left that was killed.
     remove(unfinished)?;
     // Made here and now: nothing that lies there is opened, nor what it leads to.
-    let replaced = open(OpenOptions::new().write(true).create_new(true), unfinished)
+    let replaced = system::create_new(unfinished)
         .and_then(|mut file| file.write_all(contents))
         .and_then(|()| std::fs::rename(unfinished, path));
     if replaced.is_err() {
@@ -57,13 +59,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Only the user may read and write it.
-#[cfg(unix)]
-const FILE_MODE: u32 = 0o600;
-
-/// Permissions of anybody but the user.
-#[cfg(unix)]
-const OTHERS: u32 = 0o077;
+/// Makes a directory for this user alone, and what is above it; one that is there is left as it is, and
+/// to be looked at: see [`directory_fault`].
+///
+/// # Errors
+///
+/// The system's.
+pub fn make_directory(dir: &Path) -> io::Result<()> {
+    system::make_directory(dir)
+}
 
 /// What is wrong with an open file that must be a regular one of this user; its permissions are not
 /// looked at.
@@ -72,7 +76,10 @@ const OTHERS: u32 = 0o077;
 ///
 /// The system does not tell.
 pub fn fault(file: &File) -> io::Result<Option<String>> {
-    Ok(file_fault(&file.metadata()?))
+    if !file.metadata()?.is_file() {
+        return Ok(Some("is not a regular file".to_owned()));
+    }
+    Ok(system::Rights::of(file)?.owner_fault())
 }
 
 /// What is wrong with an open file that must besides be closed to others, for what it holds.
@@ -81,53 +88,23 @@ pub fn fault(file: &File) -> io::Result<Option<String>> {
 ///
 /// The system does not tell.
 pub fn secret_fault(file: &File) -> io::Result<Option<String>> {
-    let metadata = file.metadata()?;
-    Ok(file_fault(&metadata).or_else(|| mode_fault(&metadata, "600")))
+    if !file.metadata()?.is_file() {
+        return Ok(Some("is not a regular file".to_owned()));
+    }
+    let rights = system::Rights::of(file)?;
+    Ok(rights.owner_fault().or_else(|| rights.secret_fault()))
 }
 
-/// What is wrong with a directory that must be this user's, closed to others, and no link.
+/// What is wrong with a directory that must be this user's, closed to others (on Windows, where each file
+/// is closed by itself, to their writing), and no link.
 ///
 /// # Errors
 ///
-/// The system does not tell, or there is none ([`io::ErrorKind::NotFound`]). On Windows nothing is
-/// asked.
+/// The system does not tell, or there is none ([`io::ErrorKind::NotFound`]).
 pub fn directory_fault(dir: &Path) -> io::Result<Option<String>> {
-    if cfg!(windows) {
-        return Ok(None);
+    if !dir.symlink_metadata()?.is_dir() {
+        return Ok(Some("is not a directory (a symbolic link is none)".to_owned()));
     }
-    let metadata = dir.symlink_metadata()?;
-    let fault =
-        (!metadata.is_dir()).then(|| "is not a directory (a symbolic link is none)".to_owned());
-    Ok(fault.or_else(|| owner_fault(&metadata)).or_else(|| mode_fault(&metadata, "700")))
-}
-
-fn file_fault(metadata: &Metadata) -> Option<String> {
-    let fault = (!metadata.is_file()).then(|| "is not a regular file".to_owned());
-    fault.or_else(|| owner_fault(metadata))
-}
-
-#[cfg(unix)]
-fn owner_fault(metadata: &Metadata) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-
-    let (found, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    (found != user).then(|| format!("belongs to user {found}, not to {user}"))
-}
-
-#[cfg(unix)]
-fn mode_fault(metadata: &Metadata, wanted: &str) -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
-
-    let mode = metadata.mode();
-    (mode & OTHERS != 0).then(|| format!("has mode {:o}, not {wanted}", mode & 0o777))
-}
-
-#[cfg(not(unix))]
-fn owner_fault(_metadata: &Metadata) -> Option<String> {
-    None
-}
-
-#[cfg(not(unix))]
-fn mode_fault(_metadata: &Metadata, _wanted: &str) -> Option<String> {
-    None
+    let rights = system::Rights::of_directory(dir)?;
+    Ok(rights.owner_fault().or_else(|| rights.directory_fault()))
 }

@@ -64,6 +64,16 @@ impl Descriptor {
         if parsed == 0 { Err(io::Error::last_os_error()) } else { Ok(Self(descriptor)) }
     }
 
+    /// One that Windows has allocated for us, and that nobody else frees.
+    pub(crate) fn allocated(descriptor: PSECURITY_DESCRIPTOR) -> Self {
+        Self(descriptor)
+    }
+
+    /// Where it lies, as long as this value lives.
+    pub(crate) fn as_ptr(&self) -> PSECURITY_DESCRIPTOR {
+        self.0
+    }
+
     /// Attributes for what is to be made with it, as long as it lives. Child processes do not inherit
     /// the handle.
     pub(crate) fn attributes(&self) -> SECURITY_ATTRIBUTES {
@@ -119,7 +129,7 @@ impl Ownership {
         if outcome != ERROR_SUCCESS {
             return Err(io::Error::from_raw_os_error(outcome.cast_signed()));
         }
-        let descriptor = Descriptor(descriptor);
+        let descriptor = Descriptor::allocated(descriptor);
         if owner.is_null() {
             return Err(io::Error::other("has no owner"));
         }

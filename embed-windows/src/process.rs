@@ -42,6 +42,26 @@ pub fn end(pid: u32) -> io::Result<()> {
     if ended { Ok(()) } else { Err(error) }
 }
 
+/// Whether there is a process of that number that has not ended.
+///
+/// # Errors
+///
+/// It is none of this user's.
+#[cfg(test)]
+pub(crate) fn is_running(pid: u32) -> io::Result<bool> {
+    // SAFETY: it takes numbers only.
+    let process = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, 0, pid) };
+    if process.is_null() {
+        let error = io::Error::last_os_error();
+        let is_none = error.raw_os_error() == Some(ERROR_INVALID_PARAMETER.cast_signed());
+        return if is_none { Ok(false) } else { Err(error) };
+    }
+    // SAFETY: it was just opened, and nobody else closes it.
+    let process = unsafe { OwnedHandle::from_raw_handle(process) };
+    // SAFETY: the handle is open and has the right; it does not wait.
+    Ok(unsafe { WaitForSingleObject(process.as_raw_handle(), 0) } != WAIT_OBJECT_0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

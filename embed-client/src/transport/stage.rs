@@ -27,12 +27,14 @@ impl Stage {
         }
         #[cfg(windows)]
         {
+            use embed_protocol::private_file::replace;
             use embed_protocol::secret::KeyFile;
 
             let listener = embed_windows::pipe::Listener::bind(endpoint.address()).expect("binds");
             let secret = Secret::random().expect("the system gives");
             let key = KeyFile { port: 0, pid: std::process::id(), secret: secret.clone() };
-            std::fs::write(endpoint.pipe_path(), key.to_bytes()).expect("ours");
+            let path = endpoint.pipe_path();
+            replace(&path, &path.with_extension("new"), &key.to_bytes()).expect("ours");
             Self { listener, secret }
         }
     }

@@ -3,6 +3,7 @@
 //! Tells whoever started it how that went, in one line of JSON on standard output, and writes nothing
 //! there afterwards.
 
+use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -177,6 +178,7 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         let ready = Ready::here(&listener);
         let dir = endpoint.dir().to_owned();
         let service = Service::new(hello, batcher);
+        // Before anybody knows that this worker is ready, and could ask it to stop.
         let signal = stop_signal();
         let stop = async {
             tokio::select! {
@@ -315,9 +317,10 @@ fn say(line: &Line<'_>) -> anyhow::Result<()> {
     stdout.flush().context("standard output: cannot be written")
 }
 
-/// Waits for the system's ways to ask a program to stop. A terminal that closes asks too.
+/// The system's ways to ask a program to stop, which are heard from this call on; a terminal that closes
+/// asks too. Must be called within a tokio runtime.
 #[cfg(unix)]
-async fn stop_signal() {
+fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(|kind| signal(kind).ok());
@@ -329,23 +332,33 @@ async fn stop_signal() {
             None => std::future::pending().await,
         }
     });
-    tokio::select! {
-        () = terminate => {}
-        () = interrupt => {}
-        () = hangup => {}
+    async {
+        tokio::select! {
+            () = terminate => {}
+            () = interrupt => {}
+            () = hangup => {}
+        }
     }
 }
 
-/// Waits for Ctrl-C, Ctrl-Break, or the console to close.
+/// The system's ways to ask a program to stop, which are heard from this call on: Ctrl-C, Ctrl-Break, a
+/// console that closes, and the end of the session or the machine. After the last three the system waits
+/// some seconds for the end of the process and then makes it. Must be called within a tokio runtime.
 #[cfg(windows)]
-async fn stop_signal() {
-    use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
-    let (Ok(mut c), Ok(mut brk), Ok(mut close)) = (ctrl_c(), ctrl_break(), ctrl_close()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = c.recv() => {}
-        _ = brk.recv() => {}
-        _ = close.recv() => {}
+fn stop_signal() -> impl Future<Output = ()> {
+    use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
+    let events = (ctrl_c(), ctrl_break(), ctrl_close(), ctrl_logoff(), ctrl_shutdown());
+    async {
+        let (Ok(mut c), Ok(mut brk), Ok(mut close), Ok(mut logoff), Ok(mut shutdown)) = events
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = c.recv() => {}
+            _ = brk.recv() => {}
+            _ = close.recv() => {}
+            _ = logoff.recv() => {}
+            _ = shutdown.recv() => {}
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! process's page tables yet. So the first time that a part is used it is entered there as a whole, which
 //! takes two thirds of the time and no turns.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,8 +31,7 @@ pub struct ReadAhead {
     asks: bool,
     /// How many of them were entered.
     entered: AtomicUsize,
-    /// Pages that this process had waited for when it last looked.
-    waited: AtomicU64,
+    misses: Misses,
     reader: Mutex<Option<Reader>>,
 }
 
@@ -52,19 +51,18 @@ impl ReadAhead {
             parts: parts.into_iter().map(Vec::into_boxed_slice).collect(),
             asks,
             entered: AtomicUsize::new(0),
-            waited: AtomicU64::new(pages_waited_for()),
+            misses: Misses::default(),
             reader: Mutex::default(),
         }
     }
 
-    /// Part `part` is about to be used: if pages had to be waited for since the last time, the part after
-    /// it is asked for.
+    /// Part `part` is about to be used: if the part after it is likely to be waited for, it is asked for.
     pub fn before(&self, part: usize) {
         if !self.asks {
             return;
         }
-        let waited = pages_waited_for();
-        if self.waited.swap(waited, Ordering::Relaxed) == waited {
+        let next = (part + 1) % self.parts.len();
+        if !self.misses.is_likely(&self.parts[next]) {
             return;
         }
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +71,7 @@ impl ReadAhead {
         }
         if let Some(reader) = &*reader {
             // Who does not listen any more has ended, and reading ahead is no duty.
-            let _ = reader.asks.send((part + 1) % self.parts.len());
+            let _ = reader.asks.send(next);
         }
     }
 }
@@ -115,21 +113,71 @@ impl Drop for ReadAhead {
     }
 }
 
-/// Pages that this process has waited for the disk for: major page faults.
-#[cfg(target_os = "linux")]
-fn pages_waited_for() -> u64 {
-    // The tenth field after the program's name, which may hold anything but a last parenthesis.
-    let read = || -> Option<u64> {
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(9)?.parse().ok()
-    };
-    read().unwrap_or(0)
+#[cfg(not(windows))]
+use counted::Misses;
+#[cfg(windows)]
+use looked_at::Misses;
+
+/// Where the system counts what a process has waited for: who had to wait will have to again.
+#[cfg(not(windows))]
+mod counted {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::Slice;
+
+    /// Pages that this process had waited for when it last looked.
+    #[derive(Debug)]
+    pub(super) struct Misses(pub(super) AtomicU64);
+
+    impl Default for Misses {
+        fn default() -> Self {
+            Self(AtomicU64::new(pages_waited_for()))
+        }
+    }
+
+    impl Misses {
+        /// Whether pages had to be waited for since it was last asked.
+        pub(super) fn is_likely(&self, _next: &[Slice]) -> bool {
+            let waited = pages_waited_for();
+            self.0.swap(waited, Ordering::Relaxed) != waited
+        }
+    }
+
+    /// Pages that this process has waited for the disk for: major page faults.
+    #[cfg(target_os = "linux")]
+    pub(super) fn pages_waited_for() -> u64 {
+        // The tenth field after the program's name, which may hold anything but a last parenthesis.
+        let read = || -> Option<u64> {
+            let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+            stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(9)?.parse().ok()
+        };
+        read().unwrap_or(0)
+    }
+
+    /// Not told here: nothing is asked for.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn pages_waited_for() -> u64 {
+        0
+    }
 }
 
-/// Not told here: nothing is asked for.
-#[cfg(not(target_os = "linux"))]
-fn pages_waited_for() -> u64 {
-    0
+/// Windows counts pages that were waited for together with those that were not; but it tells of each page
+/// whether this process has it. What is in memory all the same, as on a new worker's first batch, is
+/// asked for without need, and that costs as little as the answer is quick.
+#[cfg(windows)]
+mod looked_at {
+    use super::Slice;
+
+    /// Nothing to remember.
+    #[derive(Debug, Default)]
+    pub(super) struct Misses;
+
+    impl Misses {
+        /// Whether pages of `next` are not this process's yet, or no longer.
+        pub(super) fn is_likely(&self, next: &[Slice]) -> bool {
+            !next.iter().all(Slice::is_at_hand)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -137,16 +185,91 @@ mod tests {
     use super::super::mmap::Map;
     use super::*;
 
-    fn parts(bytes: usize, parts: usize) -> Vec<Vec<Slice>> {
-        let map = Arc::new(Map::from_bytes(vec![0; bytes]));
-        let each = bytes / parts;
+    fn parts_of(map: Map, parts: usize) -> Vec<Vec<Slice>> {
+        let map = Arc::new(map);
+        let each = map.bytes().len() / parts;
         (0..parts).map(|part| vec![Slice::new(&map, part * each..(part + 1) * each)]).collect()
+    }
+
+    fn has_asked(ahead: &ReadAhead) -> bool {
+        ahead.reader.lock().expect("whole").is_some()
+    }
+
+    /// A file that was not read yet, as far as this process is concerned.
+    fn mapped(folder: &tempfile::TempDir, bytes: usize) -> Map {
+        let path = folder.path().join("model");
+        std::fs::write(&path, vec![7; bytes]).expect("room");
+        Map::open(&path).expect("maps")
+    }
+
+    #[cfg(not(windows))]
+    mod counted {
+        use std::sync::atomic::Ordering;
+
+        use super::super::counted::pages_waited_for;
+        use super::*;
+
+        #[test]
+        fn a_model_whose_parts_are_small_is_left_to_the_system() {
+            let ahead = ReadAhead::new(parts_of(Map::from_bytes(vec![0; 4096]), 4));
+            ahead.misses.0.store(u64::MAX, Ordering::Relaxed);
+            ahead.before(0);
+            assert!(!has_asked(&ahead));
+        }
+
+        #[test]
+        fn who_waited_for_no_page_asks_for_none_and_who_did_asks_for_the_next_part() {
+            let parts = || parts_of(Map::from_bytes(vec![0; 2 * PART_BYTES_MIN]), 2);
+            let ahead = ReadAhead::new(parts());
+            ahead.misses.0.store(u64::MAX, Ordering::Relaxed);
+            ahead.before(1);
+            assert!(has_asked(&ahead));
+            let before = pages_waited_for();
+            let quiet = ReadAhead::new(parts());
+            quiet.before(0);
+            // Another test may have made this process wait just then.
+            let waited = pages_waited_for() != before;
+            assert!(waited || !has_asked(&quiet));
+        }
+    }
+
+    #[cfg(windows)]
+    mod looked_at {
+        use super::*;
+
+        #[test]
+        fn a_model_whose_parts_are_small_is_left_to_the_system() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let ahead = ReadAhead::new(parts_of(mapped(&folder, 64 * 1024), 4));
+            ahead.before(0);
+            assert!(!has_asked(&ahead));
+        }
+
+        #[test]
+        fn a_part_that_this_process_does_not_have_is_asked_for_and_one_that_it_has_is_not() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let parts = parts_of(mapped(&folder, 2 * PART_BYTES_MIN), 2);
+            let touch = |part: &[Slice]| {
+                let bytes = part[0].bytes();
+                assert!(bytes.iter().step_by(4096).all(|byte| *byte == 7));
+            };
+            touch(&parts[0]);
+            let ahead = ReadAhead::new(parts.clone());
+            ahead.before(1);
+            assert!(!has_asked(&ahead), "the first part, which was touched");
+            ahead.before(0);
+            assert!(has_asked(&ahead), "the second part, which was not");
+            touch(&parts[1]);
+            let ahead = ReadAhead::new(parts);
+            ahead.before(0);
+            assert!(!has_asked(&ahead), "it has been touched since");
+        }
     }
 
     #[test]
     fn a_part_is_entered_whole_and_once() {
         let bytes = 2 * PIECE_BYTES + 12;
-        let ahead = ReadAhead::new(parts(2 * bytes, 2));
+        let ahead = ReadAhead::new(parts_of(Map::from_bytes(vec![0; 2 * bytes]), 2));
         for part in 0..2 {
             let pieces = ahead.to_enter(part);
             let lens: Vec<usize> = pieces.iter().map(|piece| piece.bytes().len()).collect();
@@ -192,24 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn a_model_whose_parts_are_small_is_left_to_the_system() {
-        let ahead = ReadAhead::new(parts(4096, 4));
-        ahead.waited.store(u64::MAX, Ordering::Relaxed);
-        ahead.before(0);
-        assert!(ahead.reader.lock().expect("whole").is_none());
-    }
-
-    #[test]
-    fn who_waited_for_no_page_asks_for_none_and_who_did_asks_for_the_next_part() {
-        let ahead = ReadAhead::new(parts(2 * PART_BYTES_MIN, 2));
-        ahead.waited.store(u64::MAX, Ordering::Relaxed);
-        ahead.before(1);
-        assert!(ahead.reader.lock().expect("whole").is_some());
-        let mut quiet = ReadAhead::new(parts(2 * PART_BYTES_MIN, 2));
-        quiet.waited = AtomicU64::new(pages_waited_for());
-        quiet.before(0);
-        // Another test may have made this process wait just then.
-        let waited = pages_waited_for() != *quiet.waited.get_mut();
-        assert!(waited || quiet.reader.lock().expect("whole").is_none());
+    fn what_is_asked_for_is_there_afterwards_and_nothing_else_happens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let parts = parts_of(mapped(&folder, 2 * PART_BYTES_MIN), 2);
+        parts.iter().flatten().for_each(Slice::will_need);
+        let wanted = vec![7; PART_BYTES_MIN];
+        assert!(parts.iter().flatten().all(|slice| slice.bytes() == wanted));
+        parts_of(Map::from_bytes(vec![1; 8]), 1).iter().flatten().for_each(Slice::will_need);
     }
 }

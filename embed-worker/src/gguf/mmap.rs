@@ -87,9 +87,23 @@ impl Slice {
 
     /// Asks the system to read the range, which is about to be used, if it has not. It may do so or not.
     pub fn will_need(&self) {
-        #[cfg(unix)]
         if let Map::Mapped { map, .. } = &*self.map {
+            #[cfg(unix)]
             let _ = map.advise_range(memmap2::Advice::WillNeed, self.start, self.end - self.start);
+            #[cfg(windows)]
+            let _ = embed_windows::memory::prefetch(&map[self.start..self.end]);
+        }
+    }
+
+    /// Whether nobody would wait for the range, as far as some of its pages tell.
+    #[cfg(windows)]
+    pub(super) fn is_at_hand(&self) -> bool {
+        match &*self.map {
+            Map::Mapped { map, .. } => {
+                // What is not told is not asked for.
+                embed_windows::memory::is_at_hand(&map[self.start..self.end]).unwrap_or(true)
+            }
+            Map::Owned(_) => true,
         }
     }
 

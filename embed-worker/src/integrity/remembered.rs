@@ -3,7 +3,7 @@
 //! A small file of this user. What it says is believed as far as the files that it speaks of are what
 //! they were, which their identities tell; whoever can write to it could as well write to the models.
 
-use std::fs::{self, File};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub(super) fn remember(dir: &Path, file: FileIdentity, sha256: FileDigest) -> io
     memory.files.insert(0, Line::new(file, sha256));
     memory.files.truncate(FILES_MAX);
     let text = serde_json::to_vec(&memory)?;
-    make_dir(dir)?;
+    private_file::make_directory(dir)?;
     let temporary = dir.join(format!("{NAME}.{}", std::process::id()));
     private_file::replace(&dir.join(NAME), &temporary, &text)
 }
@@ -76,13 +76,13 @@ impl Line {
 /// What is remembered; nothing, if it cannot be read or is not to be believed.
 fn load(dir: &Path) -> Memory {
     let read = || -> io::Result<Memory> {
-        let path = dir.join(NAME);
-        let metadata = path.symlink_metadata()?;
-        if !metadata.is_file() || !is_ours(&metadata) {
-            return Err(io::ErrorKind::PermissionDenied.into());
+        let file = private_file::open(OpenOptions::new().read(true), &dir.join(NAME))?;
+        // Only what nobody else can have written is believed.
+        if let Some(fault) = private_file::secret_fault(&file)? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, fault));
         }
         let mut text = Vec::new();
-        File::open(path)?.take(MEMORY_BYTES_MAX).read_to_end(&mut text)?;
+        file.take(MEMORY_BYTES_MAX).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     };
     read().unwrap_or_else(|error| {
@@ -93,30 +93,10 @@ fn load(dir: &Path) -> Memory {
     })
 }
 
-/// Whether nobody but this user can have written it.
-#[cfg(unix)]
-fn is_ours(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-
-    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
-}
-
-/// The directory is the user's, and its descriptor admits nobody else.
-#[cfg(not(unix))]
-fn is_ours(_metadata: &fs::Metadata) -> bool {
-    true
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file(index: u64) -> FileIdentity {

@@ -40,8 +40,12 @@ const UNSAFE_FILES: [&str; 15] = [
 ];
 
 /// The same of the other crates. What Windows is asked with `unsafe` is all in one crate.
-const OTHER_UNSAFE_FILES: [&str; 6] = [
+const OTHER_UNSAFE_FILES: [&str; 10] = [
+    "embed-windows/src/access.rs",
+    "embed-windows/src/access/tests.rs",
     "embed-windows/src/descriptor.rs",
+    "embed-windows/src/detach.rs",
+    "embed-windows/src/detach/tests.rs",
     "embed-windows/src/memory.rs",
     "embed-windows/src/pipe.rs",
     "embed-windows/src/process.rs",

@@ -12,6 +12,13 @@ use crate::config::HTTP_KEY_CHARACTERS_MIN;
 /// What is read of a file that holds a key: no key is longer.
 const KEY_BYTES_MAX: u64 = 4096;
 
+/// How a file is closed to others.
+const CLOSE_IT: &str = if cfg!(windows) {
+    "`icacls` it with `/inheritance:r /grant:r %USERNAME%:F`"
+} else {
+    "`chmod 600` it"
+};
+
 /// A key, of which only the digest is kept: it is compared in place of the key, so that how long a
 /// comparison takes tells nothing of the key, and no log can show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +44,7 @@ pub enum KeyError {
         origin: String,
     },
     /// Others can read it, or it is no file.
-    #[error("file `{}`: {fault}; `chmod 600` it", path.display())]
+    #[error("file `{}`: {fault}; {CLOSE_IT}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -97,7 +104,7 @@ impl ApiKey {
         let bytes = secret::random().map_err(failed)?;
         let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(failed)?;
+            private_file::make_directory(dir).map_err(failed)?;
         }
         let unfinished = path.with_extension(std::process::id().to_string());
         private_file::replace(path, &unfinished, format!("{key}\n").as_bytes()).map_err(failed)?;

@@ -2,7 +2,7 @@
 //!
 //! What makes them the user's own is said in [`embed_protocol::private_file`].
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,11 +104,7 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// Makes `dir` for this user alone, or checks that it is.
 pub(super) fn private_dir(dir: &Path) -> Result<(), BindError> {
     let failed = |source| BindError::Directory { dir: dir.to_owned(), source };
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    let made = builder.create(dir);
+    let made = private_file::make_directory(dir);
     match private_file::directory_fault(dir) {
         Ok(None) => made.map_err(failed),
         Ok(Some(what)) => Err(BindError::UnsafeDirectory { dir: dir.to_owned(), what }),

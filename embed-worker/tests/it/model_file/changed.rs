@@ -56,6 +56,56 @@ async fn a_file_that_is_rewritten_and_restored_at_once_gives_no_wrong_vector() {
     }
 }
 
+/// Where a mapped file cannot be written over, another is put in its place so.
+#[tokio::test]
+async fn a_file_that_is_moved_aside_for_another_is_answered_from_by_a_successor() {
+    let rig = Rig::new();
+    let mut worker = rig.serve();
+    let mut peer = Peer::open(&rig.home).await;
+    gives(&mut peer, &rig.first).await;
+    std::fs::rename(rig.model(), rig.folder.path().join("moved")).expect("mapped, but not held");
+    gives(&mut peer, &rig.first).await;
+    assert!(worker.is_running(), "who moves a model does not mean that its users shall fail");
+    std::fs::copy(rig.folder.path().join("second"), rig.model()).expect("the name is free");
+    let message = is_left_to_a_successor(&mut peer).await;
+    assert!(message.contains("was replaced by another"), "{message}");
+    log_of(worker);
+    std::fs::remove_file(rig.folder.path().join("moved")).expect("nobody has it any more");
+    rig.successor_gives(&rig.second).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_moved_aside_for_another_in_mid_batch_gives_no_wrong_vector() {
+    let rig = Rig::new();
+    let worker = rig.serve();
+    let mut peer = Peer::open(&rig.home).await;
+    let (answered, left) = under_load(&rig, &mut peer, |rig| {
+        std::fs::rename(rig.model(), rig.folder.path().join("moved")).expect("not held");
+        std::fs::rename(rig.folder.path().join("second"), rig.model()).expect("ours");
+    })
+    .await;
+    assert!(left > 0 && answered + left == 400, "{answered}, {left}");
+    log_of(worker);
+    rig.successor_gives(&rig.second).await;
+}
+
+/// What kills a worker elsewhere is impossible here.
+#[cfg(windows)]
+#[tokio::test]
+async fn a_mapped_file_is_neither_cut_nor_written_over() {
+    let rig = Rig::new();
+    let worker = rig.serve();
+    let mut peer = Peer::open(&rig.home).await;
+    gives(&mut peer, &rig.first).await;
+    let file = std::fs::File::options().write(true).open(rig.model()).expect("ours");
+    file.set_len(4096).expect_err("it is mapped");
+    drop(file);
+    std::fs::rename(rig.folder.path().join("second"), rig.model()).expect_err("it is mapped");
+    gives(&mut peer, &rig.first).await;
+    drop(peer);
+    drop(worker);
+}
+
 #[cfg(unix)]
 mod unix {
     use embed_protocol::ErrorCode;

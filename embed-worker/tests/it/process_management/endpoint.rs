@@ -61,14 +61,13 @@ async fn what_a_killed_worker_left_is_taken_over() {
     successor.leaves(&home);
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn what_a_killed_worker_left_at_another_endpoint_is_swept_away() {
     let (home, killed) = serve("30");
     Peer::open(&home).await.is_served().await;
     killed.kill();
     // As if the model had changed since: no successor comes to the endpoint where it lies.
-    let other = "0".repeat(20);
+    let other = format!("{}{}", if cfg!(windows) { "embed-" } else { "" }, "0".repeat(20));
     for entry in home.entries() {
         let left = home.path().join(&entry);
         let extension = left.extension().expect("has one").to_os_string();
@@ -100,7 +99,7 @@ fn a_ready_worker_has_left_its_card() {
     let (home, worker) = serve("30");
     let card = card(&home).expect("a card");
     assert_eq!(card.pid, worker.pid());
-    assert_eq!(Endpoint::at(card.endpoint), home.endpoint());
+    assert_eq!(Endpoint::at(card.endpoint).address(), home.endpoint().address());
     let model = tiny_model().canonicalize().expect("committed");
     assert_eq!(card.model, model.to_string_lossy());
     assert_eq!(card.version, env!("CARGO_PKG_VERSION"));
@@ -228,5 +227,47 @@ mod unix {
         command.args(["--transport", "local"]);
         let said = refuses(Worker::spawn(&mut command));
         assert!(said.contains(&bytes) && said.contains("103"), "{said}");
+    }
+}
+
+#[cfg(windows)]
+mod windows {
+    use std::path::Path;
+
+    use embed_protocol::private_file;
+
+    use super::*;
+    use crate::support::worker::windows_tool;
+
+    /// Lets everyone write to `path`.
+    fn open_to_everyone(path: &Path) {
+        let status = windows_tool("let_in").arg(path).status();
+        assert!(status.expect("run `cargo build -p embed-windows --examples`").success());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        let home = Home::new();
+        private_file::make_directory(home.path()).expect("ours");
+        open_to_everyone(home.path());
+        let said = refuses(Worker::spawn(&mut home.serve(&tiny_model())));
+        assert!(said.contains("may be written to by everyone"), "{said}");
+        assert!(said.contains("EMBED_RUNTIME_DIR"), "{said}");
+        assert_eq!(home.entries(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn folder_key_and_lock_are_for_their_user_alone() {
+        let home = Home::new();
+        let _worker = Worker::ready(&mut home.serve(&tiny_model()));
+        assert_eq!(private_file::directory_fault(home.path()).expect("is told"), None);
+        let file = |path: &Path| std::fs::File::open(path).expect("is there");
+        let key = [home.endpoint().pipe_path(), home.endpoint().tcp_path()];
+        let key = key.iter().find(|path| path.exists()).expect("left");
+        assert_eq!(private_file::secret_fault(&file(key)).expect("is told"), None);
+        let card = file(&home.endpoint().card_path());
+        assert_eq!(private_file::secret_fault(&card).expect("is told"), None);
+        let lock = file(&home.endpoint().lock_path());
+        assert_eq!(private_file::fault(&lock).expect("is told"), None);
     }
 }

@@ -84,6 +84,44 @@ async fn a_signal_is_obeyed_when_what_was_asked_is_answered() {
     }
 }
 
+#[cfg(windows)]
+#[tokio::test]
+async fn a_console_in_which_ctrl_c_is_typed_is_obeyed_as_well() {
+    in_a_console(crate::support::console::Console::interrupt).await;
+}
+
+#[cfg(windows)]
+#[tokio::test]
+async fn a_console_that_is_closed_is_obeyed_as_well() {
+    in_a_console(crate::support::console::Console::close).await;
+}
+
+/// Fails unless a worker in a console answers what it has and leaves after `act`.
+#[cfg(windows)]
+async fn in_a_console(act: fn(&mut crate::support::console::Console)) {
+    use crate::support::console::Console;
+    use crate::support::worker::PATIENCE;
+
+    let home = Home::new();
+    let mut console = Console::new();
+    let worker = console.start(home.serve(&tiny_model()).args(["--idle-timeout", "30"]));
+    while home.key().is_none() {
+        assert!(!worker.has_ended(), "it has ended with {}", worker.end(PATIENCE));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let mut peer = Peer::open(&home).await;
+    let answers = ask(&mut peer, 500).await;
+    // Closing waits for the worker, which waits for what is read here.
+    let acting = std::thread::spawn(move || {
+        act(&mut console);
+        console
+    });
+    are_all_vectors(answers, peer).await;
+    assert_eq!(worker.end(PATIENCE), 0);
+    assert_eq!(home.entries(), Vec::<String>::new(), "left behind");
+    drop(acting.join().expect("no panic"));
+}
+
 /// Fails unless `peer` gets the rest of 500 vectors, and then no more.
 async fn are_all_vectors(mut answers: Vec<Response>, mut peer: Peer) {
     while let Some(answer) = peer.next().await {

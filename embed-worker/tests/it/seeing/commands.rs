@@ -197,11 +197,9 @@ fn a_worker_that_listens_on_tcp_is_seen_and_stopped_like_any_other() {
 }
 
 /// Whoever is there after a worker has lost its port is told nothing, and nobody is killed for it.
-#[cfg(unix)]
 #[test]
 fn a_port_that_is_somebody_elses_is_told_nothing() {
     use std::io::{Read, Write};
-    use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let mut command = home.serve(&tiny_model());
     command.args(["--idle-timeout", "30"]).env("EMBED_TRANSPORT", "tcp");
@@ -211,8 +209,8 @@ fn a_port_that_is_somebody_elses_is_told_nothing() {
     let mut key = embed_protocol::secret::KeyFile::from_bytes(&key).expect("a key");
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     key.port = stranger.local_addr().expect("a port").port();
-    std::fs::write(&path, key.to_bytes()).expect("ours");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let unfinished = path.with_extension("new");
+    embed_protocol::private_file::replace(&path, &unfinished, &key.to_bytes()).expect("ours");
     let heard = std::thread::spawn(move || {
         let (mut stream, _) = stranger.accept().expect("somebody comes");
         let mut nonce = [0; 32];
@@ -228,12 +226,10 @@ fn a_port_that_is_somebody_elses_is_told_nothing() {
     assert!(worker.is_running(), "killed");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_worker_that_hangs_is_told_of_and_stopped_by_force_alone() {
-    use rustix::process::Signal;
     let (home, worker) = serve();
-    worker.signal(Signal::STOP);
+    worker.suspend();
     let row = &json(&home, &["ps", "--json"])[0];
     assert_eq!(row["health"], "not_answering");
     assert_eq!((&row["pid"], &row["vectors"]), (&worker.pid().into(), &Value::Null));
@@ -260,6 +256,18 @@ fn a_folder_that_others_may_enter_is_not_believed() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("has mode 755"), "{said}");
+}
+
+#[cfg(windows)]
+#[test]
+fn a_folder_that_others_may_write_to_is_not_believed() {
+    use crate::support::worker::windows_tool;
+    let (home, _worker) = serve();
+    assert!(windows_tool("let_in").arg(home.path()).status().expect("is built").success());
+    let output = run(&home, &["stop", "--all", "--force"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("may be written to by everyone"), "{said}");
 }
 
 /// A card can be wrong in a folder that several systems share, each with process ids of its own.

@@ -84,11 +84,10 @@ fn a_path_may_hold_what_a_label_escapes() {
     assert!(duration.samples.iter().any(|sample| sample.value.is_nan()));
 }
 
-#[cfg(unix)]
 #[test]
 fn a_worker_that_hangs_is_not_up_and_has_no_figures() {
     let (home, worker) = serve();
-    worker.signal(rustix::process::Signal::STOP);
+    worker.suspend();
     let text = told(&home, &["stats", "--prometheus"], 1);
     let families = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     for (name, family) in families {

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+#[cfg(windows)]
+pub(crate) mod console;
 pub(crate) mod encoder;
 pub(crate) mod gguf_writer;
 pub(crate) mod hostile;

@@ -1,5 +1,6 @@
 //! One connection to a worker, speaking the protocol or anything else.
 
+use std::path::Path;
 use std::time::Duration;
 
 use embed_protocol::handshake::ClientHandshake;
@@ -33,7 +34,7 @@ impl Peer {
             Some(key) if key.port != 0 => {
                 Either::Right(TcpStream::connect(("127.0.0.1", key.port)).await?)
             }
-            _ => Either::Left(Stream::connect(home.endpoint().address()).await?),
+            _ => Either::Left(connect_locally(home.endpoint().address()).await?),
         };
         if let Some(key) = key {
             let nonce = random()?;
@@ -159,6 +160,29 @@ impl Peer {
         assert_eq!(id, u64::MAX);
         assert_unit(&vector);
     }
+}
+
+#[cfg(unix)]
+async fn connect_locally(address: &Path) -> std::io::Result<Stream> {
+    Stream::connect(address).await
+}
+
+/// A pipe that is dropped is closed when the system has given back what was still being read, and somebody
+/// must hear of that: a thread of its own, since a test that waits for the worker's end does not.
+#[cfg(windows)]
+async fn connect_locally(address: &Path) -> std::io::Result<Stream> {
+    use std::sync::OnceLock;
+    use tokio::runtime::{Builder, Handle};
+
+    static LISTENING: OnceLock<Handle> = OnceLock::new();
+    let handle = LISTENING.get_or_init(|| {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle
+    });
+    let address = address.to_owned();
+    handle.spawn(async move { Stream::connect(&address).await }).await.expect("no panic")
 }
 
 /// What a client of this protocol version says first.

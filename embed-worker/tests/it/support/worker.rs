@@ -170,6 +170,13 @@ fn kill(pid: u32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(pid.expect("a process id"), signal);
 }
 
+/// An example of `embed-windows`, which cargo has built beside the worker.
+#[cfg(windows)]
+pub(crate) fn windows_tool(name: &str) -> Command {
+    let profile = Path::new(env!("CARGO_BIN_EXE_embed-worker")).parent().expect("has one");
+    Command::new(profile.join("examples").join(name).with_extension("exe"))
+}
+
 /// A running worker.
 pub(crate) struct Worker {
     child: Child,
@@ -234,6 +241,17 @@ impl Worker {
     #[cfg(unix)]
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         kill(self.pid(), signal);
+    }
+
+    /// Stops it where it stands, so that it hangs.
+    pub(crate) fn suspend(&self) {
+        #[cfg(unix)]
+        self.signal(rustix::process::Signal::STOP);
+        #[cfg(windows)]
+        {
+            let status = windows_tool("suspend").arg(self.pid().to_string()).status();
+            assert!(status.expect("run `cargo build -p embed-windows --examples`").success());
+        }
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -1,10 +1,10 @@
 //! Both embedders behind one interface, on the model that ships.
 
-#[path = "../examples/providers/in_process.rs"]
+#[path = "../../examples/providers/in_process.rs"]
 mod in_process;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,22 +13,7 @@ use embed_client::{
 };
 use in_process::InProcessProvider;
 
-/// What `cargo test --workspace` has built beside this test, in the folder of its profile.
-fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/TEST");
-    let path = profile.join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        path.exists(),
-        "{}: is not built; run `cargo build -p embed-worker -p embed-client --bins --examples`",
-        path.display()
-    );
-    path
-}
-
-fn model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/all-MiniLM-L6-v2.Q8_0.gguf")
-}
+use crate::support::{built, model};
 
 /// A directory of sockets for one test's workers, and the environment that names it and the cache.
 fn place() -> (tempfile::TempDir, Vec<(OsString, OsString)>) {
