@@ -74,9 +74,7 @@ impl ReadAhead {
             let _ = reader.asks.send(next);
         }
     }
-}
 
-impl ReadAhead {
     /// Part `part` in pieces, if it is about to be used for the first time: they may be entered by
     /// several threads at once ([`Slice::enter`]).
     pub fn to_enter(&self, part: usize) -> Vec<Slice> {

@@ -159,11 +159,11 @@ fn without_types_the_special_tokens_are_those_with_ids() {
 
 #[test]
 fn unknown_families_are_refused_by_name() {
-    for pre in ["jina-v2-code", "default", "zzz\u{7}"] {
+    for pre in ["jina-v2-es", "default", "zzz\u{7}"] {
         assert_eq!(
             refusal(writer(pre, &[])),
             format!(
-                "key `tokenizer.ggml.pre`: `{}` is not supported, this version runs `gpt-2`, `qwen2`, `roberta-bpe`, `modern-bert`, `llama-bpe`",
+                "key `tokenizer.ggml.pre`: `{}` is not supported, this version runs `gpt-2`, `qwen2`, `roberta-bpe`, `jina-v2-code`, `modern-bert`, `llama-bpe`",
                 pre.escape_debug()
             )
         );
