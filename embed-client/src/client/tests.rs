@@ -39,8 +39,13 @@ enum Act {
 
 impl Place {
     fn new() -> Self {
-        // On Unix of mode 0700.
-        let dir = tempfile::tempdir().expect("a directory");
+        let mut dir = tempfile::Builder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            dir.permissions(std::fs::Permissions::from_mode(0o700));
+        }
+        let dir = dir.tempdir().expect("a directory");
         let model = dir.path().join("model.gguf");
         std::fs::write(&model, "GGUF").expect("writes");
         let mut options = ClientOptions::new(&model, &PathBuf::from("/no/such/embed-worker"));
