@@ -6,6 +6,7 @@
 import { chmodSync, mkdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 
 import { sqlite } from './sqlite.mjs'
 
@@ -14,6 +15,9 @@ const LAYOUT = 1
 
 /** How long a write waits for another server's, in milliseconds. Theirs are one group of files each. */
 const BUSY_MS = 10_000
+
+/** Pause between two tries to begin an index that another server is beginning. */
+const AGAIN_MS = 50
 
 /** Pages kept in memory, in KiB. More would not hold the vectors of a large folder either: the system does. */
 const CACHE_KIB = 2048
@@ -48,7 +52,7 @@ export class Store {
     try {
       const database = openDatabase(file)
       chmodSync(file, 0o600)
-      prepare(database, model)
+      await prepare(database, model)
       return new Store(database, file)
     } catch (error) {
       throw new Error(`index ${file}: ${error.message}; if it is damaged, delete it and index again`, { cause: error })
@@ -197,8 +201,21 @@ export class Store {
 
 const bytes = (vector) => new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength)
 
-/** Makes the tables of a new index. */
-function prepare(database, model) {
+/**
+ * Makes the tables of a new index. Of two servers that begin one at the same moment SQLite turns one
+ * away without waiting, since it cannot know which of them gives in: that one tries again.
+ */
+async function prepare(database, model) {
+  for (const end = Date.now() + BUSY_MS; ; await setTimeout(AGAIN_MS)) {
+    try {
+      return makeTables(database, model)
+    } catch (error) {
+      if (!/locked|busy/i.test(error.message) || Date.now() > end) throw error
+    }
+  }
+}
+
+function makeTables(database, model) {
   database.exec(`
     pragma busy_timeout = ${BUSY_MS};
     pragma journal_mode = wal;

@@ -1,9 +1,11 @@
 // What happens to an index when things go wrong: it is never damaged, and nothing in it is lost.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { chmodSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 
 import { sqlite } from '../src/sqlite.mjs'
 import { assertOnlyJsonRpc, connect, environment, errorOf, folder, until, write } from './support.mjs'
@@ -109,6 +111,20 @@ test('an index that cannot grow is an error with its cure, and what was in it is
   const roomy = await connect(t, { args: [dir], env })
   const end = await roomy.call('index', { waitSeconds: 600 }, PATIENT)
   assert.deepEqual([end.state, end.embedded + end.unchanged], ['done', 600])
+})
+
+test('several servers may begin the same index at the same moment', async () => {
+  const store = JSON.stringify(new URL('../src/store.mjs', import.meta.url).href)
+  for (let round = 0; round < 4; round++) {
+    const place = JSON.stringify(folder({}))
+    const code = `import { Store } from ${store}
+      await new Promise((resolve) => setTimeout(resolve, ${Date.now() + 400} - Date.now()))
+      const store = await Store.open({ tag: 'tag', dimensions: 4 }, ${place})
+      store.folder('/one')
+      store.close()`
+    const run = () => promisify(execFile)(process.execPath, ['--input-type=module', '-e', code])
+    await Promise.all(Array.from({ length: 5 }, run))
+  }
 })
 
 test('a place where no index can be is told with its cure', async (t) => {
