@@ -1,6 +1,6 @@
 //! Replaced, rewritten, cut, deleted and restored; while nobody wants anything, and in mid-batch.
 
-use super::{Rig, gives, is_left_to_a_successor, under_load};
+use super::{Model, Rig, gives, is_left_to_a_successor, under_load};
 use crate::support::peer::Peer;
 
 /// Lets the worker go, which must not have been killed; gives its log.
@@ -8,6 +8,19 @@ fn log_of(worker: crate::support::worker::Worker) -> String {
     let (status, stderr) = worker.end();
     assert!(status.success(), "{status}: {stderr}");
     stderr
+}
+
+/// Changes the model while texts are embedded with it. Each is answered rightly or left to a successor,
+/// some of them in any case, and that answers from `left`; gives how many were answered.
+async fn is_changed_in_mid_batch(change: impl FnOnce(&Rig), left: fn(&Rig) -> &Model) -> usize {
+    let rig = Rig::new();
+    let worker = rig.serve();
+    let mut peer = Peer::open(&rig.home).await;
+    let (answered, unanswered) = under_load(&rig, &mut peer, change).await;
+    assert!(unanswered > 0 && answered + unanswered == 400, "{answered}, {unanswered}");
+    log_of(worker);
+    rig.successor_gives(left(&rig)).await;
+    answered
 }
 
 #[tokio::test]
@@ -27,14 +40,9 @@ async fn a_file_that_is_rewritten_in_place_is_answered_from_by_a_successor() {
 #[tokio::test]
 async fn a_file_that_is_rewritten_in_mid_batch_gives_no_wrong_vector() {
     for _ in 0..3 {
-        let rig = Rig::new();
-        let worker = rig.serve();
-        let mut peer = Peer::open(&rig.home).await;
-        let (answered, left) =
-            under_load(&rig, &mut peer, |rig| rig.rewrite(&rig.second.bytes)).await;
-        assert!(answered >= 40 && left > 0 && answered + left == 400, "{answered}, {left}");
-        log_of(worker);
-        rig.successor_gives(&rig.second).await;
+        let change = |rig: &Rig| rig.rewrite(&rig.second.bytes);
+        let answered = is_changed_in_mid_batch(change, |rig| &rig.second).await;
+        assert!(answered >= 40, "{answered}");
     }
 }
 
@@ -42,17 +50,11 @@ async fn a_file_that_is_rewritten_in_mid_batch_gives_no_wrong_vector() {
 #[tokio::test]
 async fn a_file_that_is_rewritten_and_restored_at_once_gives_no_wrong_vector() {
     for _ in 0..3 {
-        let rig = Rig::new();
-        let worker = rig.serve();
-        let mut peer = Peer::open(&rig.home).await;
-        let (answered, left) = under_load(&rig, &mut peer, |rig| {
+        let change = |rig: &Rig| {
             rig.rewrite(&rig.second.bytes);
             rig.rewrite(&rig.first.bytes);
-        })
-        .await;
-        assert!(left > 0 && answered + left == 400, "{answered}, {left}");
-        log_of(worker);
-        rig.successor_gives(&rig.first).await;
+        };
+        is_changed_in_mid_batch(change, |rig| &rig.first).await;
     }
 }
 
@@ -76,17 +78,11 @@ async fn a_file_that_is_moved_aside_for_another_is_answered_from_by_a_successor(
 
 #[tokio::test]
 async fn a_file_that_is_moved_aside_for_another_in_mid_batch_gives_no_wrong_vector() {
-    let rig = Rig::new();
-    let worker = rig.serve();
-    let mut peer = Peer::open(&rig.home).await;
-    let (answered, left) = under_load(&rig, &mut peer, |rig| {
+    let change = |rig: &Rig| {
         std::fs::rename(rig.model(), rig.folder.path().join("moved")).expect("not held");
         std::fs::rename(rig.folder.path().join("second"), rig.model()).expect("ours");
-    })
-    .await;
-    assert!(left > 0 && answered + left == 400, "{answered}, {left}");
-    log_of(worker);
-    rig.successor_gives(&rig.second).await;
+    };
+    is_changed_in_mid_batch(change, |rig| &rig.second).await;
 }
 
 /// What kills a worker elsewhere is impossible here.
@@ -136,13 +132,7 @@ mod unix {
 
     #[tokio::test]
     async fn a_file_in_its_place_in_mid_batch_gives_no_wrong_vector() {
-        let rig = Rig::new();
-        let worker = rig.serve();
-        let mut peer = Peer::open(&rig.home).await;
-        let (answered, left) = under_load(&rig, &mut peer, |rig| rig.replace("second")).await;
-        assert!(left > 0 && answered + left == 400, "{answered}, {left}");
-        log_of(worker);
-        rig.successor_gives(&rig.second).await;
+        is_changed_in_mid_batch(|rig| rig.replace("second"), |rig| &rig.second).await;
     }
 
     #[tokio::test]
