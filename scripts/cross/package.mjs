@@ -44,15 +44,17 @@ export function testPackage(platform) {
   const files = buildFor(platform)
   for (const [product, file] of Object.entries(files)) checkNeeds(platform, product, file)
   if (!existsSync(native)) build()
+  // What this machine's own worker gives.
+  const expected = vectorOf(execFileSync(native, ['embed', TEXT], { encoding: 'utf8' }))
   const folder = mkdtempSync(join(tmpdir(), 'embed-cross-'))
   try {
     const tarballs = [packMain(folder), packPlatform(platform, files, folder)]
     const { os: [os], cpu: [cpu], libc: [libc] } = PLATFORMS[platform]
     const project = install(join(folder, 'project'), tarballs, { os, cpu, libc })
     const worker = join(project, 'node_modules', packageName(platform), 'bin', 'embed-worker')
-    checkWorker(platform, worker)
+    checkWorker(platform, worker, expected)
     if (libc === 'musl') checkLoads(platform, join(project, 'node_modules', packageName(platform), 'embed-client.node'), folder)
-    else checkNode(platform, project, worker, folder)
+    else checkNode(platform, project, worker, folder, expected)
   } finally {
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   }
@@ -65,14 +67,12 @@ function checkNeeds(platform, product, file) {
   console.error(`cross: ${platform}: the ${product} needs ${libraries.join(', ') || 'no library'}${glibc ? `, glibc ${glibc}` : ''}`)
 }
 
-/** The vector that this machine's own worker gives. */
-const expected = () => vectorOf(execFileSync(native, ['embed', TEXT], { encoding: 'utf8' }))
 const vectorOf = (line) => Float32Array.from(JSON.parse(line).vector)
 
 /** The command line's exit code for an instruction set that there is not. */
 const WRONG_ARGUMENT = 2
 
-function checkWorker(platform, worker) {
+function checkWorker(platform, worker, expected) {
   const [program, ...before] = [...TARGETS[platform].runner, worker]
   let compared = 0
   for (const set of SETS) {
@@ -80,7 +80,7 @@ function checkWorker(platform, worker) {
     // Of another architecture, or not had by this machine.
     if (status === WRONG_ARGUMENT) continue
     if (status !== 0) throw new Failure(`${platform}: the worker ended with ${status}: ${stderr}`)
-    assertSame(vectorOf(stdout), `${platform}: the worker, ${set}`)
+    assertSame(vectorOf(stdout), expected, `${platform}: the worker, ${set}`)
     compared++
   }
   if (compared === 0) throw new Failure(`${platform}: no instruction set could be compared`)
@@ -96,7 +96,7 @@ function checkLoads(platform, addon, folder) {
 }
 
 /** As a user would, without Rust on the PATH; a worker that cannot run here by itself is started by what runs it. */
-function checkNode(platform, project, worker, folder) {
+function checkNode(platform, project, worker, folder, expected) {
   const { runner } = TARGETS[platform]
   const env = { ...process.env, PATH: '/usr/bin:/bin', EMBED_RUNTIME_DIR: join(folder, 'run'), EMBED_IDLE_TIMEOUT: '1' }
   if (runner.length > 0) {
@@ -106,11 +106,11 @@ function checkNode(platform, project, worker, folder) {
   const [program, ...args] = [...runner, nodeFor(platform), '--eval', PROGRAM]
   const { status, stdout, stderr } = spawnSync(program, args, { cwd: project, env, encoding: 'utf8' })
   if (status !== 0) throw new Failure(`${platform}: Node ended with ${status}: ${stdout}${stderr}`)
-  assertSame(Float32Array.from(JSON.parse(stdout)), `${platform}: embed() in its Node`)
+  assertSame(Float32Array.from(JSON.parse(stdout)), expected, `${platform}: embed() in its Node`)
 }
 
-function assertSame(vector, what) {
-  if (!isDeepStrictEqual(vector, expected())) throw new Failure(`${what}: another vector than this machine's: ${vector.slice(0, 4)}, …`)
+function assertSame(vector, expected, what) {
+  if (!isDeepStrictEqual(vector, expected)) throw new Failure(`${what}: another vector than this machine's: ${vector.slice(0, 4)}, …`)
   console.error(`cross: ${what}: ${vector.length} numbers, the same bits`)
 }
 
