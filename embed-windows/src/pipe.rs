@@ -5,15 +5,19 @@
 //!            Stream::connect           (the server may learn who we are, and not act as us)
 //! ```
 //!
-//! tokio's pipes are used as they are, but for two things. A flush asks nothing: what was written is
+//! tokio's pipes are used as they are, but for three things. A flush asks nothing: what was written is
 //! on its way, and Windows' flush would wait until the peer has read it. A shutdown waits for just
-//! that, beside the runtime, so that the last words before the end of the process are not lost.
-#![expect(unsafe_code, reason = "tokio takes a security descriptor by its address only")]
+//! that, beside the runtime, so that the last words before the end of the process are not lost. And
+//! what is on its way when a connection is dropped goes no further.
+#![expect(
+    unsafe_code,
+    reason = "tokio takes a security descriptor by its address only, and takes no write back"
+)]
 
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::os::windows::io::{AsHandle, BorrowedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +33,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
 };
 use windows_sys::Win32::Storage::FileSystem::SECURITY_IDENTIFICATION;
+use windows_sys::Win32::System::IO::CancelIoEx;
 
 use crate::descriptor::{Descriptor, owner_only};
 use crate::user::User;
@@ -213,6 +218,20 @@ impl AsyncWrite for Stream {
         self.farewell = Farewell::Done;
         // A peer that has gone reads nothing more.
         Poll::Ready(outcome.unwrap_or(Ok(())).or_else(end_of_pipe))
+    }
+}
+
+/// A pipe takes more than it has room for, and tokio keeps it open until the peer has read that. From one
+/// that never reads, neither would ever be free of the other; as with a socket, it has the bytes that
+/// there was room for, and then the end.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Farewell::Done = self.farewell {
+            return;
+        }
+        // SAFETY: the handle is open; without an operation's address all of them are meant. It fails if
+        // there are none.
+        unsafe { CancelIoEx(self.as_handle().as_raw_handle(), std::ptr::null()) };
     }
 }
 
