@@ -292,20 +292,37 @@ mod tests {
         assert!(ahead.to_enter(0).is_empty());
     }
 
-    /// Kilobytes of the map about `address` that are in this process's page tables.
+    /// What the system says of the map about `address` under `name`.
     #[cfg(target_os = "linux")]
-    fn entered_kib(address: usize) -> usize {
+    fn told(address: usize, name: &str) -> String {
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
         let of_line = |line: &str| {
             let (start, end) = line.split(' ').next()?.split_once('-')?;
             let bound = |hex| usize::from_str_radix(hex, 16).ok();
             Some(bound(start)?..bound(end)?)
         };
-        let own = maps
+        let mut own = maps
             .lines()
             .skip_while(|line| of_line(line).is_none_or(|range| !range.contains(&address)));
-        let rss = own.filter_map(|line| line.strip_prefix("Rss:")).next().expect("a map");
-        rss.trim().trim_end_matches(" kB").parse().expect("a number")
+        own.find_map(|line| line.strip_prefix(name)).expect("a map").trim().to_owned()
+    }
+
+    /// Kilobytes of the map about `address` that are in this process's page tables.
+    #[cfg(target_os = "linux")]
+    fn entered_kib(address: usize) -> usize {
+        told(address, "Rss:").trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_mapped_to_be_read_in_large_pages() {
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            return; // A system without large pages knows no such advice.
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let map = mapped(&folder, PIECE_BYTES);
+        let flags = told(map.bytes().as_ptr() as usize, "VmFlags:");
+        assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
     }
 
     #[cfg(target_os = "linux")]
