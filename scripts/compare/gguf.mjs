@@ -78,7 +78,8 @@ export function describeModel(metadata) {
     width: of('embedding_length'),
     context: of('context_length'),
     tokenizer: metadata['tokenizer.ggml.model'],
-    pieces: metadata['tokenizer.ggml.tokens']
+    pieces: metadata['tokenizer.ggml.tokens'],
+    merges: metadata['tokenizer.ggml.merges']
   }
 }
 

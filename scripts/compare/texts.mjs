@@ -26,14 +26,31 @@ export function randomNumbers(seed) {
 }
 
 /** Words that are one piece each, at a text's beginning as well as after a space, the frequent first. */
-export function singlePieceWords({ tokenizer, pieces }) {
-  const all = new Set(pieces)
-  const mark = tokenizer === 'gpt2' ? 'Ġ' : '▁'
+export function singlePieceWords({ tokenizer, pieces, merges }) {
+  const isByteLevel = tokenizer === 'gpt2'
+  const mark = isByteLevel ? 'Ġ' : '▁'
   const words = pieces
     .filter((piece) => piece.startsWith(mark) && /^[a-z]{2,12}$/.test(piece.slice(1)))
     .map((piece) => piece.slice(1))
-    .filter((word) => tokenizer !== 'gpt2' || all.has(word))
-  return words.slice(0, POOL)
+  if (!isByteLevel) return words.slice(0, POOL)
+  const ranks = new Map(merges.map((merge, rank) => [merge, rank]))
+  const isReached = (word) => becomesOne(word, ranks) && becomesOne(mark + word, ranks)
+  const reached = []
+  for (let i = 0; i < words.length && reached.length < POOL; i++) if (isReached(words[i])) reached.push(words[i])
+  return reached
+}
+
+/** Whether merging makes one piece of a word: a vocabulary may have pieces that no merge leads to. */
+function becomesOne(word, ranks) {
+  const parts = [...word]
+  while (parts.length > 1) {
+    const rankOf = (i) => ranks.get(`${parts[i]} ${parts[i + 1]}`) ?? Number.POSITIVE_INFINITY
+    let first = 0
+    for (let i = 1; i + 1 < parts.length; i++) if (rankOf(i) < rankOf(first)) first = i
+    if (rankOf(first) === Number.POSITIVE_INFINITY) return false
+    parts.splice(first, 2, parts[first] + parts[first + 1])
+  }
+  return true
 }
 
 /** Makes texts out of `words` for a tokenizer that adds `specials` tokens to each. */

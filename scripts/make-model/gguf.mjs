@@ -12,6 +12,9 @@ export const TOKENIZER_MODELS = { wordPiece: 'bert', byteLevel: 'gpt2' }
 const ALIGNMENT = 32
 const CHUNK_BYTES = 1 << 20
 
+/** The largest page that a file is cached in. */
+const BLOCK_BYTES = 2 << 20
+
 const aligned = (offset) => Math.ceil(offset / ALIGNMENT) * ALIGNMENT
 
 function fixed(size, write, value) {
@@ -114,8 +117,9 @@ function writeAll(file, keys, tensors, random) {
     ...keys.flatMap(([key, value]) => [rawString(key), value]),
     ...infos
   ])
-  const pad = (bytes) => writeFileSync(file, Buffer.alloc(aligned(bytes) - bytes))
-  writeFileSync(file, header)
+  const blocks = new Blocks(file)
+  const pad = (bytes) => blocks.write(Buffer.alloc(aligned(bytes) - bytes))
+  blocks.write(header)
   pad(header.length)
   const buffer = new ArrayBuffer(CHUNK_BYTES)
   const [bytes, halves, words] = [Uint8Array, Uint16Array, Uint32Array].map((View) => new View(buffer))
@@ -127,9 +131,39 @@ function writeAll(file, keys, tensors, random) {
       const count = Math.min(left, most)
       random.fill(words, Math.ceil((count * type.bytes) / 4))
       type.shape(chunk, count, tensor)
-      writeFileSync(file, bytes.subarray(0, count * type.bytes))
+      blocks.write(bytes.subarray(0, count * type.bytes))
     }
     pad(tensor.bytes)
   }
+  blocks.end()
   return aligned(header.length) + end
+}
+
+/**
+ * Writes a file in whole blocks, so that Linux keeps it in its cache in pages of that size, which it does
+ * for what a model is read from the disk in as well.
+ */
+class Blocks {
+  #file
+  #block = Buffer.alloc(BLOCK_BYTES)
+  #used = 0
+
+  constructor(file) {
+    this.#file = file
+  }
+
+  write(bytes) {
+    for (let from = 0; from < bytes.length; ) {
+      const room = bytes.subarray(from, from + BLOCK_BYTES - this.#used)
+      this.#block.set(room, this.#used)
+      this.#used += room.length
+      from += room.length
+      if (this.#used === BLOCK_BYTES) this.end()
+    }
+  }
+
+  end() {
+    writeFileSync(this.#file, this.#block.subarray(0, this.#used))
+    this.#used = 0
+  }
 }

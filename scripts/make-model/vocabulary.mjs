@@ -69,8 +69,9 @@ const SPACE = '\u0120'
 const LETTERS = [...'etaoinsrhldcumfpgwybvkxjqz']
 
 /**
- * At most `count` merges of tokens that came before: two letters, a space before one or two, three
- * letters, a space before them, and four, the commonest first.
+ * At most `count` merges of tokens that came before: two letters, three, a space before one, two or
+ * three, and four, the commonest first. A word's letters go before its space, since no merge of a space
+ * and two letters with a third would make the same token.
  */
 function madeMerges(count) {
   const each = (lefts, rights) => lefts.flatMap((left) => rights.map((right) => [left, right]))
@@ -82,9 +83,9 @@ function madeMerges(count) {
   const commonTwos = joined(each(common, common))
   const merges = [
     ...twos,
+    ...threes,
     ...each([SPACE], LETTERS),
     ...each([SPACE], joined(twos)),
-    ...threes,
     ...each([SPACE], joined(threes)),
     ...each(commonTwos, commonTwos)
   ]

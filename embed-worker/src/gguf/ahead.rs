@@ -1,14 +1,14 @@
 //! Pages before they are used: a model is read once, in its order, and entered once.
 //!
 //! Each page that is not in the system's file cache costs a wait for the disk, and the disk then waits
-//! for the next miss. So while one part of a model is computed with, the system is asked for the next
-//! one. A model that is in the cache misses nothing, and nobody asks for anything.
+//! for the next miss. So while one part of a model is computed with, the next one is fetched. A model
+//! that is in the cache misses nothing, and nobody fetches anything.
 //!
 //! Each page that is in the cache costs a fault when it is touched first, since it is not in this
 //! process's page tables yet. So the first time that a part is used it is entered there as a whole, which
 //! takes two thirds of the time and no turns.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,8 +18,8 @@ use super::Slice;
 /// Parts of fewer bytes are read ahead well enough by the system itself.
 const PART_BYTES_MIN: usize = 8 * 1024 * 1024;
 
-/// Bytes that are entered at once: enough that the call is nothing, few enough that threads share a
-/// part out evenly.
+/// Bytes that are fetched or entered at once: enough that the call is nothing, few enough that threads
+/// share a part out evenly and that a reader which is to end does so soon.
 const PIECE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Asks for one part while the one before it is used, and enters what is used first.
@@ -35,10 +35,12 @@ pub struct ReadAhead {
     reader: Mutex<Option<Reader>>,
 }
 
-/// The thread that asks: the system may take its time to answer.
+/// The thread that fetches: the system may take its time for it.
 #[derive(Debug)]
 struct Reader {
     asks: Sender<usize>,
+    /// Nobody wants anything any more, not even what was asked for.
+    ends: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -81,8 +83,13 @@ impl ReadAhead {
         if self.entered.fetch_max(part + 1, Ordering::Relaxed) > part {
             return Vec::new();
         }
-        self.parts[part].iter().flat_map(|slice| slice.pieces(PIECE_BYTES)).collect()
+        pieces(&self.parts[part]).collect()
     }
+}
+
+/// What a part consists of, in pieces.
+fn pieces(part: &[Slice]) -> impl Iterator<Item = Slice> {
+    part.iter().flat_map(|slice| slice.pieces(PIECE_BYTES))
 }
 
 impl Reader {
@@ -90,22 +97,29 @@ impl Reader {
     fn start(parts: &Arc<[Box<[Slice]>]>) -> Option<Self> {
         let (asks, asked) = channel::<usize>();
         let parts = Arc::clone(parts);
-        let read = move || {
-            for part in asked {
-                parts[part].iter().for_each(Slice::will_need);
+        let ends = Arc::<AtomicBool>::default();
+        let read = {
+            let ends = Arc::clone(&ends);
+            move || {
+                asked
+                    .iter()
+                    .flat_map(|part| pieces(&parts[part]))
+                    .take_while(|_| !ends.load(Ordering::Relaxed))
+                    .for_each(|piece| piece.fetch());
             }
         };
         let thread = std::thread::Builder::new().name("read-ahead".into()).spawn(read).ok()?;
-        Some(Self { asks, thread })
+        Some(Self { asks, ends, thread })
     }
 }
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
         let reader = self.reader.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Reader { asks, thread }) = reader {
+        if let Some(Reader { asks, ends, thread }) = reader {
+            ends.store(true, Ordering::Relaxed);
             drop(asks);
-            // It holds the map; what it asks for last is soon asked.
+            // It holds the map, until the piece that it is at is there.
             let _ = thread.join();
         }
     }
@@ -278,20 +292,37 @@ mod tests {
         assert!(ahead.to_enter(0).is_empty());
     }
 
-    /// Kilobytes of the map about `address` that are in this process's page tables.
+    /// What the system says of the map about `address` under `name`.
     #[cfg(target_os = "linux")]
-    fn entered_kib(address: usize) -> usize {
+    fn told(address: usize, name: &str) -> String {
         let maps = std::fs::read_to_string("/proc/self/smaps").expect("Linux");
         let of_line = |line: &str| {
             let (start, end) = line.split(' ').next()?.split_once('-')?;
             let bound = |hex| usize::from_str_radix(hex, 16).ok();
             Some(bound(start)?..bound(end)?)
         };
-        let own = maps
+        let mut own = maps
             .lines()
             .skip_while(|line| of_line(line).is_none_or(|range| !range.contains(&address)));
-        let rss = own.filter_map(|line| line.strip_prefix("Rss:")).next().expect("a map");
-        rss.trim().trim_end_matches(" kB").parse().expect("a number")
+        own.find_map(|line| line.strip_prefix(name)).expect("a map").trim().to_owned()
+    }
+
+    /// Kilobytes of the map about `address` that are in this process's page tables.
+    #[cfg(target_os = "linux")]
+    fn entered_kib(address: usize) -> usize {
+        told(address, "Rss:").trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_mapped_to_be_read_in_large_pages() {
+        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            return; // A system without large pages knows no such advice.
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let map = mapped(&folder, PIECE_BYTES);
+        let flags = told(map.bytes().as_ptr() as usize, "VmFlags:");
+        assert!(flags.split(' ').any(|flag| flag == "hg"), "{flags}");
     }
 
     #[cfg(target_os = "linux")]
@@ -313,12 +344,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_there_afterwards_and_nothing_else_happens() {
+    fn what_is_fetched_is_there_afterwards_and_nothing_else_happens() {
         let folder = tempfile::tempdir().expect("a folder");
         let parts = parts_of(mapped(&folder, 2 * PART_BYTES_MIN), 2);
-        parts.iter().flatten().for_each(Slice::will_need);
+        parts.iter().flatten().for_each(Slice::fetch);
         let wanted = vec![7; PART_BYTES_MIN];
         assert!(parts.iter().flatten().all(|slice| slice.bytes() == wanted));
-        parts_of(Map::from_bytes(vec![1; 8]), 1).iter().flatten().for_each(Slice::will_need);
+        parts_of(Map::from_bytes(vec![1; 8]), 1).iter().flatten().for_each(Slice::fetch);
     }
 }

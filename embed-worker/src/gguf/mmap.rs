@@ -33,6 +33,10 @@ impl Map {
         }
         let failed = |error| GgufError::Map { path: path.to_path_buf(), source: error };
         let map = map_file(source.file()).map_err(failed)?;
+        // What has to be read is to lie in the system's cache in large pages, where its file system can:
+        // thousands of them are entered in a process's page tables sooner than millions.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self::Mapped { map, source })
     }
 
@@ -85,9 +89,14 @@ impl Slice {
         &self.map.bytes()[self.start..self.end]
     }
 
-    /// Asks the system to read the range, which is about to be used, if it has not. It may do so or not.
-    pub fn will_need(&self) {
+    /// Has the range read that is about to be used, if it is not in memory. The system may do so or not.
+    pub fn fetch(&self) {
         if let Map::Mapped { map, .. } = &*self.map {
+            // By way of the page tables: what is only asked for is read in the smallest pages.
+            #[cfg(target_os = "linux")]
+            if self.populate(map).is_ok() {
+                return;
+            }
             #[cfg(unix)]
             let _ = map.advise_range(memmap2::Advice::WillNeed, self.start, self.end - self.start);
             #[cfg(windows)]
@@ -112,9 +121,14 @@ impl Slice {
     pub fn enter(&self) {
         #[cfg(target_os = "linux")]
         if let Map::Mapped { map, .. } = &*self.map {
-            let len = self.end - self.start;
-            let _ = map.advise_range(memmap2::Advice::PopulateRead, self.start, len);
+            let _ = self.populate(map);
         }
+    }
+
+    /// Reads what is not in memory, and enters all of it; Linux can since 5.14.
+    #[cfg(target_os = "linux")]
+    fn populate(&self, map: &Mmap) -> std::io::Result<()> {
+        map.advise_range(memmap2::Advice::PopulateRead, self.start, self.end - self.start)
     }
 
     /// The range in pieces of `bytes` bytes, the last of which may have fewer.

@@ -95,6 +95,8 @@ struct Table {
     key: u64,
     /// Bytes of the longest token in each position.
     bytes_max: [usize; 2],
+    /// Whether some token is there twice.
+    repeats: bool,
 }
 
 impl Vocab {
@@ -226,6 +228,13 @@ impl Vocab {
         self.id_at(Position::Continuation, text)
     }
 
+    /// As [`Vocab::id`], of a token whose id is likely to be `guess`.
+    pub(super) fn id_near(&self, guess: u32, text: &[u8]) -> Option<u32> {
+        // Of the same token twice the table has the first.
+        let is_it = !self.table.repeats && self.piece(guess) == (Position::Continuation, text);
+        if is_it { Some(guess) } else { self.id(text) }
+    }
+
     /// The token that is `text`, in a vocabulary that is spelt verbatim.
     pub(super) fn verbatim_id(&self, text: &[u8]) -> Option<u32> {
         self.id_at(Position::Initial, text)
@@ -352,11 +361,13 @@ impl Vocab {
             }
             let hash = text.iter().fold(self.table.start(position), |hash, byte| step(hash, *byte));
             let n_bytes = text.len();
-            if let Some(at) = self.vacancy(position, text, hash).ok_or(id)? {
-                self.table.slots[at] = self.table.tag(hash) << self.table.id_bits | id;
-                let longest = &mut self.table.bytes_max[position as usize];
-                *longest = n_bytes.max(*longest);
-            }
+            let Some(at) = self.vacancy(position, text, hash).ok_or(id)? else {
+                self.table.repeats = true;
+                continue;
+            };
+            self.table.slots[at] = self.table.tag(hash) << self.table.id_bits | id;
+            let longest = &mut self.table.bytes_max[position as usize];
+            *longest = n_bytes.max(*longest);
         }
         Ok(())
     }
@@ -390,7 +401,13 @@ impl Table {
         // bits for the largest array that `StringArray` allows, 17 for BERT's vocabulary.
         let id_bits = (tokens.len() as u32 + 1).next_power_of_two().trailing_zeros();
         let n_slots = (tokens.len() * 2).next_power_of_two();
-        Self { slots: vec![EMPTY; n_slots].into(), id_bits, key: 0, bytes_max: [0; 2] }
+        Self {
+            slots: vec![EMPTY; n_slots].into(),
+            id_bits,
+            key: 0,
+            bytes_max: [0; 2],
+            repeats: false,
+        }
     }
 
     /// Forgets everything and takes another random key.
@@ -398,6 +415,7 @@ impl Table {
         self.slots.fill(EMPTY);
         self.key = RandomState::new().hash_one(MULTIPLIER);
         self.bytes_max = [0; 2];
+        self.repeats = false;
     }
 
     fn start(&self, position: Position) -> u64 {

@@ -4,6 +4,9 @@
 //! for the 151,387 merges of Qwen.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use crate::gguf::{GgufFile, StringArray};
 use crate::tokenizer::TokenizerError;
@@ -19,6 +22,12 @@ const PROBES_MAX: usize = 1024;
 /// How many random keys are tried before the merges are refused.
 const KEYS_MAX: usize = 8;
 
+/// Merges that are worth a thread: some five milliseconds' work.
+const MERGES_EACH_MIN: usize = 32 * 1024;
+
+/// Threads that read merges: more would be started in vain, since memory is what they wait for.
+const THREADS_MAX: usize = 4;
+
 /// An odd number without pattern: the golden ratio's fraction, as wyhash and others use.
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -26,7 +35,7 @@ const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 const EMPTY: u32 = u32::MAX;
 
 /// Two pieces that stand beside each other, and what they become.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Merge {
     pair: (u32, u32),
     merged: u32,
@@ -151,14 +160,46 @@ impl Merges {
     }
 }
 
-/// The pieces of every merge, looked up in the vocabulary.
+/// The pieces of every merge, looked up in the vocabulary: most of what opening a file takes, which is
+/// shared out among threads.
 fn read(texts: &StringArray, vocab: &Vocab) -> Result<Box<[Merge]>, TokenizerError> {
+    let mut merges = vec![Merge::default(); texts.len()].into_boxed_slice();
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let n_threads = (texts.len() / MERGES_EACH_MIN).min(cores).clamp(1, THREADS_MAX);
+    let n_each = texts.len().div_ceil(n_threads).max(1);
+    let read = |(first, share)| read_share(texts, vocab, first, share);
+    let shares = (0..).step_by(n_each).zip(merges.chunks_mut(n_each));
+    let all_read = thread::scope(|scope| {
+        let start = |share| thread::Builder::new().spawn_scoped(scope, move || read(share));
+        let threads: Result<Vec<_>, _> = shares.map(start).collect();
+        // In their order, so that the error is of the first merge that has one.
+        threads.ok().map(|threads| threads.into_iter().try_for_each(joined))
+    });
+    // Where the system has no more threads this one does it all.
+    all_read.unwrap_or_else(|| read_share(texts, vocab, 0, &mut merges))?;
+    Ok(merges)
+}
+
+/// What a thread has returned.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The merges from `first` on, as many as `share` has room for.
+fn read_share(
+    texts: &StringArray,
+    vocab: &Vocab,
+    first: usize,
+    share: &mut [Merge],
+) -> Result<(), TokenizerError> {
     /// Two pieces and the blank.
     const MERGE_BYTES_MAX: usize = PIECE_BYTES_MAX + 1;
 
-    let mut merges = Vec::with_capacity(texts.len());
     let mut merged = Vec::with_capacity(PIECE_BYTES_MAX);
-    for (index, text) in texts.iter().enumerate() {
+    // Vocabularies are made by merging: what one merge makes mostly has the id after the one's before.
+    let mut next = 0;
+    for (index, merge) in (first..).zip(share) {
+        let text = texts.get(index).unwrap_or_default();
         if text.len() > MERGE_BYTES_MAX {
             let (bytes, max) = (text.len(), MERGE_BYTES_MAX);
             return Err(TokenizerError::MergeTooLong { index, bytes, max });
@@ -167,10 +208,14 @@ fn read(texts: &StringArray, vocab: &Vocab) -> Result<Box<[Merge]>, TokenizerErr
         merged.clear();
         merged.extend_from_slice(left);
         merged.extend_from_slice(right);
-        let id = |piece| vocab.id(piece).ok_or_else(|| TokenizerError::merge_unknown(index, piece));
-        merges.push(Merge { pair: (id(left)?, id(right)?), merged: id(&merged)? });
+        let unknown = |piece| TokenizerError::merge_unknown(index, piece);
+        let id = |piece| vocab.id(piece).ok_or_else(|| unknown(piece));
+        let pair = (id(left)?, id(right)?);
+        let id = vocab.id_near(next, &merged).ok_or_else(|| unknown(&merged))?;
+        *merge = Merge { pair, merged: id };
+        next = id.wrapping_add(1);
     }
-    Ok(merges.into())
+    Ok(())
 }
 
 /// The two sides of the only blank.
