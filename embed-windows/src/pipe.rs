@@ -246,8 +246,8 @@ fn end_of_pipe(error: io::Error) -> io::Result<()> {
 /// Threads that wait for peers now.
 static DRAINING: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits in a thread of its own until the peer has read everything: how long, is up to the peer, and the
-/// connection stays as long for it. It must not be one of the runtime's threads, which would have to be
+/// Waits in a thread of its own until the peer has read everything, or the connection is dropped: how
+/// long, is up to the two. It must not be one of the runtime's threads, which would have to be
 /// waited for at the end.
 fn drain(pipe: BorrowedHandle<'_>) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     let pipe = File::from(pipe.try_clone_to_owned()?);

@@ -62,7 +62,7 @@ impl Leave {
         Self { drain: Duration::from_secs(3), flush: Duration::from_secs(1) };
 
     /// All of it.
-    pub const fn total(self) -> Duration {
+    const fn total(self) -> Duration {
         self.drain.saturating_add(self.flush)
     }
 }
