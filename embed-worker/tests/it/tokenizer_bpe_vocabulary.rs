@@ -71,6 +71,9 @@ fn of_one_pair_twice_the_later_rank_counts() {
 #[test]
 fn of_two_equal_tokens_the_lower_id_is_given() {
     check(plain("gpt-2", &["a", "b", "ab", "a", "ab"], &["a b"]), &[("aab", &[0, 2])]);
+    // Also where the other one follows what the merge before makes.
+    let tokens = ["a", "b", "c", "bc", "ab", "bc"];
+    check(plain("gpt-2", &tokens, &["a b", "b c"]), &[("bc", &[3]), ("ab", &[4])]);
 }
 
 #[test]
@@ -227,6 +230,18 @@ fn pieces_have_a_longest_length() {
     );
     // A token that no merge makes may have any length: no text contains it.
     assert!(load(plain("gpt-2", &["a".repeat(5000)], &[""; 0])).is_ok());
+}
+
+/// Threads share out that many: whoever is the first to find something, the first of them is named.
+#[test]
+fn of_many_merges_that_make_no_sense_the_first_is_named() {
+    let mut merges = vec!["a b"; 200_000];
+    for (wrong, index) in [("a", 199_999), ("b", 120_000), ("a  b", 70_001)] {
+        merges[index] = wrong;
+        let message = refusal(plain("gpt-2", &LETTERS, &merges));
+        let named = format!("key `tokenizer.ggml.merges`: merge {index} is not two pieces");
+        assert!(message.starts_with(&named), "{message}");
+    }
 }
 
 /// Equal merges all have one home in the table; they must not make loading quadratic or fail.
