@@ -15,8 +15,9 @@ pub fn blob_of(path: &Path) -> Option<PathBuf> {
     if blobs.and_then(Path::parent).is_some_and(is_repository) {
         return Some(path);
     }
-    let snapshots = path.ancestors().skip(1).find(|folder| folder.ends_with("snapshots"))?;
-    let repository = snapshots.parent().filter(|folder| is_repository(folder))?;
+    let mut folders = path.ancestors().filter(|folder| folder.ends_with("snapshots"));
+    let repository =
+        folders.find_map(|folder| folder.parent().filter(|above| is_repository(above)))?;
     let blobs = std::fs::read_dir(repository.join("blobs")).ok()?;
     let blobs = blobs.take(BLOBS_MAX).flatten().map(|entry| entry.path());
     blobs.into_iter().find(|blob| is_same_file(blob, &path).unwrap_or(false))
@@ -35,7 +36,8 @@ mod tests {
     fn repository() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let repository = folder.path().canonicalize().expect("made").join("models--a--b");
-        let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots/0123/d"));
+        let (blobs, snapshot) =
+            (repository.join("blobs"), repository.join("snapshots/0123/snapshots"));
         for folder in [&blobs, &snapshot] {
             fs::create_dir_all(folder).expect("ours");
         }
