@@ -145,13 +145,17 @@ fn make_link(target: &Path, _blob: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// A symbolic link where the user may make one; else the same file under a second name, which costs no
-/// room; else, on a file system without such names, a copy.
+/// A symbolic link where the user may make one, and may follow it: Windows makes links on another
+/// machine's share, but does not follow them there unless it is told to. Else the same file under a
+/// second name, which costs no room; else, on a file system without such names, a copy.
 #[cfg(windows)]
 fn make_link(target: &Path, blob: &Path, link: &Path) -> io::Result<()> {
-    std::os::windows::fs::symlink_file(target, link)
-        .or_else(|_| fs::hard_link(blob, link))
-        .or_else(|_| fs::copy(blob, link).map(drop))
+    let linked = std::os::windows::fs::symlink_file(target, link);
+    if linked.is_ok() && link.is_file() {
+        return Ok(());
+    }
+    let _ = fs::remove_file(link);
+    fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(drop))
 }
 
 /// A name beside `path` that is this process's own.

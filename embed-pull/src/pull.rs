@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use embed_store::{HubFile, ModelName, Store};
+use embed_store::{HubFile, ModelName, Store, blob_of};
+use same_file::is_same_file;
 
 use crate::body::{Fetch, unfinished};
 use crate::client::{Client, Failure, Patience};
@@ -173,9 +174,7 @@ impl Puller {
         let wanted = wanted.or(sha256.map(|sha256| (sha256, "the caller")));
         let blob = self.store.blob(file, &remote.etag);
         let path = self.store.snapshot(file, &remote.commit);
-        let leads = || {
-            path.canonicalize().is_ok_and(|path| blob.canonicalize().is_ok_and(|blob| path == blob))
-        };
+        let leads = || is_same_file(&path, &blob).unwrap_or(false);
         let whole = || {
             let sha256 = wanted.map(|(sha256, _)| sha256);
             self.whole(&blob, remote.bytes, sha256, check, watcher)
@@ -332,7 +331,7 @@ fn here(
     check: &dyn Check,
     watcher: &dyn Watcher,
 ) -> Result<Pulled, PullError> {
-    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let real = blob_of(&path).unwrap_or_else(|| path.clone());
     let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let found = place::sha256_of(&path, watcher)?;
     let shown = path.display().to_string();

@@ -5,15 +5,19 @@
 //!            Stream::connect           (the server may learn who we are, and not act as us)
 //! ```
 //!
-//! tokio's pipes are used as they are, but for two things. A flush asks nothing: what was written is
+//! tokio's pipes are used as they are, but for three things. A flush asks nothing: what was written is
 //! on its way, and Windows' flush would wait until the peer has read it. A shutdown waits for just
-//! that, beside the runtime, so that the last words before the end of the process are not lost.
-#![expect(unsafe_code, reason = "tokio takes a security descriptor by its address only")]
+//! that, beside the runtime, so that the last words before the end of the process are not lost. And
+//! what is on its way when a connection is dropped goes no further.
+#![expect(
+    unsafe_code,
+    reason = "tokio takes a security descriptor by its address only, and takes no write back"
+)]
 
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::os::windows::io::{AsHandle, BorrowedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +33,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
 };
 use windows_sys::Win32::Storage::FileSystem::SECURITY_IDENTIFICATION;
+use windows_sys::Win32::System::IO::CancelIoEx;
 
 use crate::descriptor::{Descriptor, owner_only};
 use crate::user::User;
@@ -216,6 +221,20 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// A pipe takes more than it has room for, and tokio keeps it open until the peer has read that. From one
+/// that never reads, neither would ever be free of the other; as with a socket, it has the bytes that
+/// there was room for, and then the end.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Farewell::Done = self.farewell {
+            return;
+        }
+        // SAFETY: the handle is open; without an operation's address all of them are meant. It fails if
+        // there are none.
+        unsafe { CancelIoEx(self.as_handle().as_raw_handle(), std::ptr::null()) };
+    }
+}
+
 /// The other end has closed the pipe, or cut it: what a socket says by an end of its bytes.
 fn end_of_pipe(error: io::Error) -> io::Result<()> {
     let is_end = [ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED]
@@ -227,8 +246,8 @@ fn end_of_pipe(error: io::Error) -> io::Result<()> {
 /// Threads that wait for peers now.
 static DRAINING: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits in a thread of its own until the peer has read everything: how long, is up to the peer, and the
-/// connection stays as long for it. It must not be one of the runtime's threads, which would have to be
+/// Waits in a thread of its own until the peer has read everything, or the connection is dropped: how
+/// long, is up to the two. It must not be one of the runtime's threads, which would have to be
 /// waited for at the end.
 fn drain(pipe: BorrowedHandle<'_>) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     let pipe = File::from(pipe.try_clone_to_owned()?);

@@ -90,6 +90,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker that was told to stop goes on with what it has begun.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long Windows waits for a program whose console closes, or whose user's session or machine ends,
+/// before it ends it itself, unless told otherwise; it tells no program how much is left
+/// (<https://github.com/microsoft/terminal/blob/main/doc/ConsoleCtrlEvent.md>).
+pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long the last answers to a peer that broke the protocol may take to leave.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 

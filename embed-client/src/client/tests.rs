@@ -39,13 +39,13 @@ enum Act {
 
 impl Place {
     fn new() -> Self {
-        let mut dir = tempfile::Builder::new();
+        let dir = tempfile::tempdir().expect("a directory");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            dir.permissions(std::fs::Permissions::from_mode(0o700));
+            let mode = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(dir.path(), mode).expect("ours");
         }
-        let dir = dir.tempdir().expect("a directory");
         let model = dir.path().join("model.gguf");
         std::fs::write(&model, "GGUF").expect("writes");
         let mut options = ClientOptions::new(&model, &PathBuf::from("/no/such/embed-worker"));

@@ -76,6 +76,19 @@ async fn a_peer_that_reads_late_is_not_waited_for_by_whoever_has_had_enough_and_
 }
 
 #[tokio::test]
+async fn who_is_dropped_in_the_middle_of_a_write_is_gone_although_the_peer_does_not_read() {
+    let (mut server, mut client) = pair("unread").await;
+    let piece = vec![7; BUFFER_BYTES as usize / 2];
+    // Until one is on its way for which the system has no room: behind that the next one waits.
+    while let Ok(written) = timeout(Duration::from_millis(100), server.write(&piece)).await {
+        written.expect("the peer is there");
+    }
+    drop(server);
+    let hears = async { while client.write_all(b"anybody there?").await.is_ok() {} };
+    timeout(PATIENCE, hears).await.expect("nobody is, and nobody reads");
+}
+
+#[tokio::test]
 async fn many_clients_at_once_are_served_one_after_the_other() {
     const CLIENTS: u8 = 20;
     let address = address("many");

@@ -27,7 +27,7 @@ use crate::engine::{Budget, MEGABYTE};
 use crate::engine::{Engine, EngineError};
 use crate::gguf::{FileIdentity, GgufFile};
 use crate::integrity::{Unsound, Watch};
-use crate::server::{Claim, Claimed, Ready, Service, serve, sweep, want_descriptors};
+use crate::server::{Claim, Claimed, Leave, Ready, Service, serve, sweep, want_descriptors};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -182,8 +182,8 @@ fn start(args: &ServeArgs) -> Result<ExitCode, Failure> {
         let signal = stop_signal();
         let stop = async {
             tokio::select! {
-                () = signal => {}
-                () = unsound.notified() => {}
+                leave = signal => leave,
+                () = unsound.notified() => Leave::IN_PEACE,
             }
         };
         let Ready { endpoint, transport, pid } = ready;
@@ -320,7 +320,7 @@ fn say(line: &Line<'_>) -> anyhow::Result<()> {
 /// The system's ways to ask a program to stop, which are heard from this call on; a terminal that closes
 /// asks too. Must be called within a tokio runtime.
 #[cfg(unix)]
-fn stop_signal() -> impl Future<Output = ()> {
+fn stop_signal() -> impl Future<Output = Leave> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(|kind| signal(kind).ok());
@@ -338,6 +338,7 @@ fn stop_signal() -> impl Future<Output = ()> {
             () = interrupt => {}
             () = hangup => {}
         }
+        Leave::IN_PEACE
     }
 }
 
@@ -345,7 +346,7 @@ fn stop_signal() -> impl Future<Output = ()> {
 /// console that closes, and the end of the session or the machine. After the last three the system waits
 /// some seconds for the end of the process and then makes it. Must be called within a tokio runtime.
 #[cfg(windows)]
-fn stop_signal() -> impl Future<Output = ()> {
+fn stop_signal() -> impl Future<Output = Leave> {
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
     let events = (ctrl_c(), ctrl_break(), ctrl_close(), ctrl_logoff(), ctrl_shutdown());
     async {
@@ -354,11 +355,11 @@ fn stop_signal() -> impl Future<Output = ()> {
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = c.recv() => {}
-            _ = brk.recv() => {}
-            _ = close.recv() => {}
-            _ = logoff.recv() => {}
-            _ = shutdown.recv() => {}
+            _ = c.recv() => Leave::IN_PEACE,
+            _ = brk.recv() => Leave::IN_PEACE,
+            _ = close.recv() => Leave::IN_HASTE,
+            _ = logoff.recv() => Leave::IN_HASTE,
+            _ = shutdown.recv() => Leave::IN_HASTE,
         }
     }
 }

@@ -152,8 +152,11 @@ impl SourceFile {
                 let found = FileIdentity::of_file(&self.file).map_err(|error| {
                     FileChanged::Unknown { path: self.path.clone(), reason: error.to_string() }
                 })?;
-                // Losing a name is a change as well.
-                let found = FileIdentity { changed_ns: self.opened.changed_ns, ..found };
+                // It cannot have become another one, and what else is told of it changes with its name
+                // alone: its last change does, FAT numbers files by where their names lie, and Wine
+                // knows a volume by the name only.
+                let FileIdentity { bytes, modified_ns, .. } = found;
+                let found = FileIdentity { bytes, modified_ns, ..self.opened };
                 if found == self.opened {
                     return Ok(());
                 }
@@ -320,6 +323,8 @@ mod tests {
         let other = folder.path().join("other");
         fs::write(&other, b"xyz").expect("ours");
         File::options().write(true).open(&other).expect("ours").set_modified(times).expect("ours");
+        // Not every system lets a name be taken from a file that is open.
+        fs::rename(&path, folder.path().join("aside")).expect("ours");
         fs::rename(&other, &path).expect("ours");
         assert_eq!(source.check(), Err(FileChanged::Replaced { path }));
     }

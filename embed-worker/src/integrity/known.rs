@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use embed_store::blob_of;
+
 use super::digest::{FileDigest, FileDigestError};
 
 /// What is read of a file beside a model: `sha256sum` writes the digest first and the name after it.
@@ -70,15 +72,9 @@ pub fn known_digest(path: &Path, bytes: u64) -> Result<Option<KnownDigest>, Know
     Ok(shipped.or_else(|| in_the_hubs_cache(path)))
 }
 
-/// `models--owner--name/blobs/SHA256`, which a path in the cache leads to by a link.
+/// A file's name in the cache, if its digest is its name.
 fn in_the_hubs_cache(path: &Path) -> Option<KnownDigest> {
-    let path = path.canonicalize().ok()?;
-    let blobs = path.parent().filter(|parent| parent.ends_with("blobs"))?;
-    let repository = blobs.parent()?.file_name()?;
-    if !repository.as_encoded_bytes().starts_with(b"models--") {
-        return None;
-    }
-    let sha256 = path.file_name()?.to_str()?.parse().ok()?;
+    let sha256 = blob_of(path)?.file_name()?.to_str()?.parse().ok()?;
     Some(KnownDigest { sha256, origin: "its name in the Hugging Face cache".into() })
 }
 

@@ -27,7 +27,7 @@ use embed_protocol::{StatsSnapshot, WorkerHello};
 use tokio::sync::watch;
 
 use crate::batch::Batcher;
-use crate::config::{ACCEPT_PAUSE, BATCH_TOKENS, CONNECTIONS_MAX, DRAIN_TIMEOUT};
+use crate::config::{ACCEPT_PAUSE, BATCH_TOKENS, CONNECTIONS_MAX, CONSOLE_TIMEOUT, DRAIN_TIMEOUT};
 use listener::Stream;
 use strangers::{Strangers, recognize};
 
@@ -42,6 +42,32 @@ const DRAIN_POLL: Duration = Duration::from_millis(2);
 /// How long peers may take to read their last answers from a worker that leaves. Its endpoint is free
 /// by then, so nobody waits for it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a worker that was told to stop may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// For what it has begun.
+    drain: Duration,
+    /// For its peers to read their last answers.
+    flush: Duration,
+}
+
+impl Leave {
+    /// Nothing presses.
+    pub const IN_PEACE: Self = Self { drain: DRAIN_TIMEOUT, flush: FLUSH_TIMEOUT };
+
+    /// The system ends the process after [`CONSOLE_TIMEOUT`]. A second of it is left for the batch that
+    /// is still in work then, which the process waits for, and for its end.
+    pub const IN_HASTE: Self =
+        Self { drain: Duration::from_secs(3), flush: Duration::from_secs(1) };
+
+    /// All of it.
+    const fn total(self) -> Duration {
+        self.drain.saturating_add(self.flush)
+    }
+}
+
+const _: () = assert!(Leave::IN_HASTE.total().as_secs() < CONSOLE_TIMEOUT.as_secs());
 
 /// How far a worker is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,30 +187,35 @@ impl Service {
 }
 
 /// Accepts connections until `signal` comes, the worker is told to stop, or nobody has been
-/// connected for `idle_timeout`; then lets go of the endpoint and finishes what was begun.
+/// connected for `idle_timeout`; then lets go of the endpoint and finishes what was begun. The signal
+/// says how long that may take.
 pub async fn serve(
     service: &Arc<Service>,
     listener: Listener,
     idle_timeout: Duration,
-    signal: impl Future<Output = ()>,
+    signal: impl Future<Output = Leave>,
 ) {
+    let mut leave = Leave::IN_PEACE;
     tokio::select! {
         () = accept_all(service, &listener) => {}
         () = service.leases.nobody_for(idle_timeout) => tracing::info!("nobody is connected"),
-        () = signal => tracing::info!("told to stop by a signal"),
+        by_signal = signal => {
+            tracing::info!("told to stop by a signal");
+            leave = by_signal;
+        }
         () = service.stopping() => tracing::info!("told to stop by a client"),
     }
     // First the endpoint: from here on, whoever comes starts a successor.
     drop(listener);
     service.stop();
-    if tokio::time::timeout(DRAIN_TIMEOUT, service.idle()).await.is_err() {
+    if tokio::time::timeout(leave.drain, service.idle()).await.is_err() {
         tracing::warn!(texts = service.batcher.queued(), "stopping before all texts were computed");
         service.batcher.abandon();
     }
     // Each connection now takes no more requests, sends the answers that it has or is still owed by
     // the batch in work, and ends.
     service.advance(Phase::Leaving);
-    if tokio::time::timeout(FLUSH_TIMEOUT, service.leases.nobody()).await.is_err() {
+    if tokio::time::timeout(leave.flush, service.leases.nobody()).await.is_err() {
         let connections = service.leases.count();
         tracing::warn!(connections, "stopping before all answers were read");
     }

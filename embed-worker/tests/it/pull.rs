@@ -118,12 +118,8 @@ fn the_path_is_all_that_is_printed_and_a_second_time_nothing_is_fetched() {
     for _ in 0..2 {
         let output = hub.run(&["pull", "a/b:c/tiny.gguf"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let path = hub
-            .folder
-            .path()
-            .join("hf/hub/models--a--b/snapshots")
-            .join(COMMIT)
-            .join("c/tiny.gguf");
+        let parts = ["hf", "hub", "models--a--b", "snapshots", COMMIT, "c", "tiny.gguf"];
+        let path = parts.iter().fold(hub.folder.path().to_owned(), |path, part| path.join(part));
         assert_eq!(text(&output.stdout), format!("{}\n", path.display()));
         assert_eq!(text(&output.stderr), "", "no terminal, no bar");
         assert_eq!(

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use embed_protocol::secret::{KeyFile, SECRET_BYTES, Secret};
+use embed_protocol::secret::{KeyFile, SECRET_BYTES};
 use embed_worker::config::STRANGERS_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -179,6 +179,8 @@ async fn strangers_do_not_keep_a_worker_alive() {
 #[tokio::test]
 async fn the_secret_is_in_its_file_and_nowhere_else_that_can_be_read() {
     use std::os::unix::fs::PermissionsExt;
+
+    use embed_protocol::secret::Secret;
 
     let home = Home::new();
     let mut command = home.serve(&tiny_model());

@@ -3,16 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
-use embed_protocol::WorkerHello;
-use embed_worker::batch::Batcher;
-use embed_worker::config::MEMORY_BUDGET;
 use embed_worker::config::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX,
     HTTP_HEAD_TIMEOUT, HTTP_INPUTS_MAX,
 };
-use embed_worker::engine::{Engine, EngineOptions};
-use embed_worker::kernels::Isa;
-use embed_worker::server::Service;
 use embed_worker::server::http::{Guard, HttpService, Options, serve_connection};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +14,7 @@ use tokio::time::{Duration, Instant, timeout};
 
 use super::client::{Client, answer};
 use super::{KEY, serve};
-use crate::support::worker::tiny_model;
+use crate::support::service::service;
 
 fn is_served(client: &Client) {
     assert_eq!(client.embed(&json!({ "input": "a" })).vectors().len(), 1);
@@ -205,36 +199,12 @@ fn who_leaves_before_the_answer_costs_no_more_than_what_is_in_work() {
 
 /// An endpoint in this process, for tests that let time pass.
 fn endpoint() -> Arc<HttpService> {
-    let options = EngineOptions {
-        threads: 1,
-        isa: Isa::best(),
-        batch_tokens: 512,
-        memory_budget: MEMORY_BUDGET,
-    };
-    let engine = Engine::open(&tiny_model(), &options).expect("a sound model");
-    let batcher = Batcher::start(engine, Box::new(|| Ok(()))).expect("a thread");
-    let hello = WorkerHello {
-        protocol: 1,
-        version: String::new(),
-        pid: 0,
-        kernels: String::new(),
-        connection: 0,
-        model: embed_protocol::ModelInfo {
-            name: "tiny".into(),
-            architecture: "bert".into(),
-            dimensions: 256,
-            context_tokens: 256,
-            pooling: "mean".into(),
-            quantization: String::new(),
-            fingerprint: String::new(),
-        },
-    };
     let options = Options {
         guard: Guard::new("127.0.0.1:80".parse().expect("an address"), None, &[]),
         models: vec!["tiny".into()],
         model_path: String::new(),
     };
-    HttpService::new(Service::new(hello, batcher), options)
+    HttpService::new(service(Box::new(|| Ok(()))), options)
 }
 
 /// What comes back for `sent` when nothing follows it, and after how long.

@@ -1,13 +1,22 @@
 //! A worker that is told to stop finishes what it has, and is heard to the end.
 
-use embed_protocol::{EmbedParams, ErrorCode, Priority, Request, Response};
+use std::time::Duration;
+
+use embed_protocol::{EmbedParams, ErrorCode, Priority, Request, Response, Transport};
+use embed_worker::batch::{CancelFlag, Input, Job, Reply};
+use embed_worker::config::{CONSOLE_TIMEOUT, DRAIN_TIMEOUT};
+use embed_worker::server::{Claim, Claimed, Leave};
 
 use super::{a_moment, serve};
 use crate::support::peer::{Peer, is_farewell};
+use crate::support::service::service;
 use crate::support::worker::{Home, Worker, tiny_model};
 
 /// Far more bytes of answers than the system keeps for one who does not read.
 const MANY: u64 = 3000;
+
+/// Longer than any of these tests, whatever their clock.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Sends `texts` requests and waits until the worker has read them all, but not until it has
 /// answered them.
@@ -98,13 +107,18 @@ async fn a_console_that_is_closed_is_obeyed_as_well() {
 
 /// Fails unless a worker in a console answers what it has and leaves after `act`.
 #[cfg(windows)]
-async fn in_a_console(act: fn(&mut crate::support::console::Console)) {
+async fn in_a_console(
+    act: fn(&mut crate::support::console::Console, &crate::support::console::InConsole),
+) {
+    use std::sync::Arc;
+
     use crate::support::console::Console;
     use crate::support::worker::PATIENCE;
 
     let home = Home::new();
     let mut console = Console::new();
-    let worker = console.start(home.serve(&tiny_model()).args(["--idle-timeout", "30"]));
+    let mut command = home.serve(&tiny_model());
+    let worker = Arc::new(console.start(command.args(["--idle-timeout", "30"])));
     while home.key().is_none() {
         assert!(!worker.has_ended(), "it has ended with {}", worker.end(PATIENCE));
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -112,14 +126,55 @@ async fn in_a_console(act: fn(&mut crate::support::console::Console)) {
     let mut peer = Peer::open(&home).await;
     let answers = ask(&mut peer, 500).await;
     // Closing waits for the worker, which waits for what is read here.
+    let told = Arc::clone(&worker);
     let acting = std::thread::spawn(move || {
-        act(&mut console);
+        act(&mut console, &told);
         console
     });
     are_all_vectors(answers, peer).await;
     assert_eq!(worker.end(PATIENCE), 0);
     assert_eq!(home.entries(), Vec::<String>::new(), "left behind");
     drop(acting.join().expect("no panic"));
+}
+
+/// However long a batch takes, and whoever does not read: the system would end it in the middle.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_console_is_closed_leaves_before_the_system_ends_it() {
+    let haste = time_to_leave(Leave::IN_HASTE).await;
+    assert!(haste < CONSOLE_TIMEOUT, "{haste:?}");
+    let peace = time_to_leave(Leave::IN_PEACE).await;
+    assert!(peace >= DRAIN_TIMEOUT, "whom nobody presses takes no vector away: {peace:?}");
+}
+
+/// How long a worker takes whose batch in work does not end, and one of whose peers does not leave.
+async fn time_to_leave(leave: Leave) -> Duration {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
+    let until_the_end = move || {
+        let _ = ended.lock().expect("no panic").recv();
+        Ok(())
+    };
+    let service = service(Box::new(until_the_end));
+    let job = Job {
+        caller: 1,
+        input: Input::from("a text"),
+        params: EmbedParams::default(),
+        received: std::time::Instant::now(),
+        deadline: None,
+        cancelled: CancelFlag::default(),
+        reply: Reply::new(drop),
+    };
+    service.batcher.submit(job).expect("there is room");
+    let _lease = service.leases.take(1).expect("the first");
+    let home = Home::new();
+    let claimed = Claim::take(&home.endpoint(), Transport::Auto).expect("a free endpoint");
+    let Claimed::Ours(claim) = claimed else { panic!("nobody else knows it") };
+    let listener = claim.listen().expect("it is ours");
+    let begun = tokio::time::Instant::now();
+    embed_worker::server::serve(&service, listener, DAY, std::future::ready(leave)).await;
+    let took = begun.elapsed();
+    drop(end);
+    took
 }
 
 /// Fails unless `peer` gets the rest of 500 vectors, and then no more.

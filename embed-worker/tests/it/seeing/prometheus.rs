@@ -3,7 +3,6 @@
 use super::exposition::{Family, Sample, parse};
 use super::{serve, told};
 use crate::support::peer::Peer;
-use crate::support::worker::{Home, Worker, tiny_model};
 
 /// The value of the one sample with these labels, of those that a worker adds to its own.
 fn value(family: &Family, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -69,6 +68,8 @@ async fn figures_are_in_the_format_and_in_base_units() {
 #[cfg(unix)]
 #[test]
 fn a_path_may_hold_what_a_label_escapes() {
+    use crate::support::worker::{Home, Worker, tiny_model};
+
     let folder = tempfile::tempdir().expect("a folder");
     let model = folder.path().join("a \"b\"\\c\nd.gguf");
     std::fs::copy(tiny_model(), &model).expect("ours");

@@ -1,7 +1,5 @@
 //! What there is too much of is refused, by its id and in numbers, and costs nothing else.
 
-use std::collections::HashSet;
-
 use embed_protocol::{
     EmbedParams, ErrorCode, IN_FLIGHT_MAX, Priority, Request, Response, TEXT_BYTES_MAX,
 };
@@ -111,6 +109,8 @@ async fn a_full_queue_refuses_what_comes_and_does_what_it_has() {
 #[cfg(target_os = "linux")] // elsewhere a process may have fewer open files than that
 #[tokio::test]
 async fn one_connection_too_many_is_told_so_and_finds_room_later() {
+    use std::collections::HashSet;
+
     let (home, _worker) = serve(&tiny_model());
     let most = embed_worker::config::CONNECTIONS_MAX;
     let mut peers = Vec::new();

@@ -1,5 +1,8 @@
 //! A console such as a terminal's: what is typed into it, and what becomes of its programs when it is
 //! closed.
+//!
+//! Windows tells a program of either by a thread that it starts in it. Wine 8 gives a program another
+//! output than the console that it is started in and tells it nothing; there, that thread is started here.
 #![expect(unsafe_code, reason = "the standard library makes no console")]
 
 use std::ffi::{OsStr, OsString};
@@ -12,11 +15,13 @@ use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{HANDLE, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Console::{
-    COORD, ClosePseudoConsole, CreatePseudoConsole, HPCON, SetConsoleCtrlHandler,
+    COORD, CTRL_C_EVENT, CTRL_CLOSE_EVENT, ClosePseudoConsole, CreatePseudoConsole, HPCON,
+    SetConsoleCtrlHandler,
 };
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 use windows_sys::Win32::System::Pipes::CreatePipe;
 use windows_sys::Win32::System::Threading::{
-    CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList,
+    CREATE_UNICODE_ENVIRONMENT, CreateProcessW, CreateRemoteThread, DeleteProcThreadAttributeList,
     EXTENDED_STARTUPINFO_PRESENT, GetExitCodeProcess, InitializeProcThreadAttributeList,
     PROC_THREAD_ATTRIBUTE_PSEUDOCONSOLE, PROCESS_INFORMATION, STARTUPINFOEXW, TerminateProcess,
     UpdateProcThreadAttribute, WaitForSingleObject,
@@ -48,13 +53,24 @@ impl Console {
         Self { handle, keyboard, is_open: true }
     }
 
-    /// Types Ctrl-C.
-    pub(crate) fn interrupt(&mut self) {
+    /// Types Ctrl-C, of which `program` is to hear.
+    pub(crate) fn interrupt(&mut self, program: &InConsole) {
+        if is_wine() {
+            return program.is_told(CTRL_C_EVENT);
+        }
         self.keyboard.write_all(b"\x03").expect("the console reads");
     }
 
-    /// Closes it, as if its window were closed, and waits for its programs as the system does.
-    pub(crate) fn close(&mut self) {
+    /// Closes it, as if its window were closed, of which `program` is to hear, and waits for its programs
+    /// as the system does.
+    pub(crate) fn close(&mut self, program: &InConsole) {
+        if is_wine() {
+            return program.is_told(CTRL_CLOSE_EVENT);
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
         if std::mem::take(&mut self.is_open) {
             // SAFETY: it is open, and is not used any more.
             unsafe { ClosePseudoConsole(self.handle) };
@@ -95,7 +111,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.close();
+        self.end();
     }
 }
 
@@ -103,6 +119,40 @@ impl Drop for Console {
 pub(crate) struct InConsole(OwnedHandle);
 
 impl InConsole {
+    /// Starts the thread in it by which a console tells it something. Its code is the system's, which lies
+    /// at one address in all programs.
+    fn is_told(&self, event: u32) {
+        // SAFETY: both names end as they must, and the library is never unloaded.
+        let routine = unsafe {
+            let library = GetModuleHandleA(c"kernelbase.dll".as_ptr().cast());
+            GetProcAddress(library, c"CtrlRoutine".as_ptr().cast())
+        };
+        let routine = routine.expect("a console has it as well");
+        // SAFETY: it is a thread's function, as which the system itself uses it: it takes the event.
+        let routine = unsafe {
+            std::mem::transmute::<
+                unsafe extern "system" fn() -> isize,
+                unsafe extern "system" fn(*mut std::ffi::c_void) -> u32,
+            >(routine)
+        };
+        let event = std::ptr::without_provenance::<std::ffi::c_void>(event as usize);
+        // SAFETY: the handle is open and may do everything; the event is a number and points nowhere.
+        let thread = unsafe {
+            CreateRemoteThread(
+                self.0.as_raw_handle(),
+                std::ptr::null(),
+                0,
+                Some(routine),
+                event,
+                0,
+                std::ptr::null_mut(),
+            )
+        };
+        assert!(!thread.is_null(), "{}", std::io::Error::last_os_error());
+        // SAFETY: it was just opened, and nobody else closes it.
+        drop(unsafe { OwnedHandle::from_raw_handle(thread) });
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         // SAFETY: the handle is open; this does not wait.
         unsafe { WaitForSingleObject(self.0.as_raw_handle(), 0) == WAIT_OBJECT_0 }
@@ -126,6 +176,10 @@ impl Drop for InConsole {
         // SAFETY: the handle is open; one that has ended is not ended again.
         unsafe { TerminateProcess(self.0.as_raw_handle(), 1) };
     }
+}
+
+fn is_wine() -> bool {
+    std::env::var_os("WINEPREFIX").is_some()
 }
 
 /// Both ends of a pipe: to read from, and to write to.

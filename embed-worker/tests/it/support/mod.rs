@@ -8,9 +8,11 @@ pub(crate) mod hostile;
 pub(crate) mod judge;
 #[cfg(target_os = "linux")]
 pub(crate) mod other_user;
+#[cfg(target_os = "linux")]
 pub(crate) mod own_process;
 pub(crate) mod peer;
 pub(crate) mod program;
+pub(crate) mod service;
 pub(crate) mod worker;
 
 use std::path::{Path, PathBuf};

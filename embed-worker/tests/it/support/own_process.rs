@@ -1,7 +1,6 @@
 //! Runs a test in a process of its own, whose memory no other test disturbs.
 
 use std::io::Write as _;
-#[cfg(target_os = "linux")]
 use std::path::Path;
 use std::process::Command;
 
@@ -29,7 +28,6 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
 
 /// The same with a file that is made here and used there: what is freed after it was made is no longer
 /// free memory that what is measured could take.
-#[cfg(target_os = "linux")]
 pub(crate) fn in_own_process_with(
     test: &str,
     make: impl FnOnce() -> Vec<u8>,
@@ -51,20 +49,17 @@ pub(crate) fn in_own_process_with(
 ///
 /// Not `Private_Dirty`: that counts mapped pages of a file that was written a moment ago, until
 /// the disk has them.
-#[cfg(target_os = "linux")]
 pub(crate) fn private_bytes() -> usize {
     memory("self", "smaps_rollup", "Anonymous:")
 }
 
 /// The most memory that this process ever had in RAM, mapped files included.
-#[cfg(target_os = "linux")]
 pub(crate) fn peak_bytes() -> usize {
     memory("self", "status", "VmHWM:")
 }
 
 /// What the system tells of a process's memory, in bytes: the line of `/proc/PROCESS/FILE` that
 /// begins with `name`.
-#[cfg(target_os = "linux")]
 pub(crate) fn memory(process: &str, file: &str, name: &str) -> usize {
     let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the line");

@@ -21,6 +21,10 @@ use tokio_util::either::Either;
 
 use super::worker::{Home, PATIENCE};
 
+/// What is written at once by who waits for the worker to take no more: a pipe takes any number of bytes
+/// at once, and hands them over later.
+const PIECE_BYTES: usize = 4096;
+
 /// The other end of a worker's connection.
 pub(crate) struct Peer {
     frames: Framed<Either<Stream, TcpStream>, MessageCodec<Response, Request>>,
@@ -83,7 +87,8 @@ impl Peer {
         let stream = self.frames.get_mut();
         let mut sent = 0;
         while sent < bytes.len() {
-            let write = stream.write(&bytes[sent..]);
+            let piece = &bytes[sent..bytes.len().min(sent + PIECE_BYTES)];
+            let write = stream.write(piece);
             match tokio::time::timeout(Duration::from_secs(1), write).await {
                 Ok(written) => sent += written.expect("the worker reads"),
                 Err(_) => break,
