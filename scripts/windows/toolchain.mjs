@@ -114,7 +114,10 @@ export async function workersLeft() {
 function isOurWorker(pid) {
   try {
     const read = (name) => readFileSync(`/proc/${pid}/${name}`, 'latin1')
-    return read('cmdline').includes('embed-worker.exe') && read('environ').includes(`WINEPREFIX=${prefix}\0`)
+    const isOurs = read('cmdline').includes('embed-worker.exe') && read('environ').includes(`WINEPREFIX=${prefix}\0`)
+    // Whoever is killed while it makes a process leaves one that never begins: without the first library
+    // that the system gives every program, no instruction of ours has run in it.
+    return isOurs && read('maps').includes('/kernel32.dll')
   } catch {
     return false
   }
