@@ -168,12 +168,14 @@ fn read(texts: &StringArray, vocab: &Vocab) -> Result<Box<[Merge]>, TokenizerErr
     let n_threads = (texts.len() / MERGES_EACH_MIN).min(cores).clamp(1, THREADS_MAX);
     let n_each = texts.len().div_ceil(n_threads).max(1);
     let read = |(first, share)| read_share(texts, vocab, first, share);
-    let shares = (0..).step_by(n_each).zip(merges.chunks_mut(n_each));
+    let mut shares = (0..).step_by(n_each).zip(merges.chunks_mut(n_each));
+    let own = shares.next();
     let all_read = thread::scope(|scope| {
         let start = |share| thread::Builder::new().spawn_scoped(scope, move || read(share));
         let threads: Result<Vec<_>, _> = shares.map(start).collect();
+        let own = own.map_or(Ok(()), read);
         // In their order, so that the error is of the first merge that has one.
-        threads.ok().map(|threads| threads.into_iter().try_for_each(joined))
+        threads.ok().map(|threads| own.and_then(|()| threads.into_iter().try_for_each(joined)))
     });
     // Where the system has no more threads this one does it all.
     all_read.unwrap_or_else(|| read_share(texts, vocab, 0, &mut merges))?;
