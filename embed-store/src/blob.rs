@@ -19,8 +19,8 @@ pub fn blob_of(path: &Path) -> Option<PathBuf> {
     let repository =
         folders.find_map(|folder| folder.parent().filter(|above| is_repository(above)))?;
     let blobs = std::fs::read_dir(repository.join("blobs")).ok()?;
-    let blobs = blobs.take(BLOBS_MAX).flatten().map(|entry| entry.path());
-    blobs.into_iter().find(|blob| is_same_file(blob, &path).unwrap_or(false))
+    let mut blobs = blobs.take(BLOBS_MAX).flatten().map(|entry| entry.path());
+    blobs.find(|blob| is_same_file(blob, &path).unwrap_or(false))
 }
 
 fn is_repository(folder: &Path) -> bool {
